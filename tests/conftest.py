@@ -1,0 +1,38 @@
+"""Four CPU devices for every test, and what the tests share."""
+
+import os
+from pathlib import Path
+
+# Before JAX is imported; JAX_PLATFORMS=cuda in the environment runs the tests on a GPU instead.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import jax
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+jax.config.update("jax_num_cpu_devices", 4)
+# Most of a test's time is compilation: what took long is kept for the next session.
+jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+# Few examples, the same ones every time; the first may compile, so there is no deadline.
+hypothesis.settings.register_profile(
+    "jaxgan",
+    max_examples=20,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("jaxgan")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets beside the repository; tests that want it skip without."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs real data in {folder}")
+    return folder
