@@ -1,0 +1,100 @@
+"""Flags and habits that the scripts share."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+from collections.abc import Iterator
+
+import jax
+from absl import flags
+
+from jaxgan import parallel
+from jaxgan.checkpoint import CheckpointError
+from jaxgan.config import override
+from jaxgan.data import DataSpec
+from jaxgan.data.errors import DataError
+from jaxgan.errors import UsageError, unknown
+from jaxgan.models import MODELS
+from jaxgan.train import NonFiniteError
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    "compilation_cache",
+    os.path.join(
+        os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "jaxgan", "compiled"
+    ),
+    "Where compiled programs are kept, so that the next start is quicker; empty for nowhere.",
+)
+flags.DEFINE_string(
+    "coordinator",
+    None,
+    "host:port of process 0, in a run over several machines. On Slurm, GKE and Cloud TPU it is "
+    "found without being named: give --distributed.",
+)
+flags.DEFINE_integer("num_processes", None, "How many processes take part.", lower_bound=1)
+flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
+flags.DEFINE_bool("distributed", False, "Join the run of the cluster's other machines.")
+
+
+def start() -> None:
+    """Applies the flags about the machine; comes before anything that asks for a device."""
+    if FLAGS.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", FLAGS.compilation_cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    if FLAGS.distributed or FLAGS.coordinator:
+        parallel.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+
+
+@contextlib.contextmanager
+def plain_errors() -> Iterator[None]:
+    """Turns the errors that the user can mend into one line and exit status 1."""
+    try:
+        yield
+    except (UsageError, DataError, CheckpointError, NonFiniteError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def model(name: str):
+    """Returns the module of a model."""
+    if name not in MODELS:
+        raise unknown("model", name, MODELS)
+    return MODELS[name]
+
+
+def make_gan(settings, plan):
+    """Returns the Gan that a run's `config.json` describes."""
+    module = model(settings["model"])
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in settings["config"].items()
+    }
+    spec = settings["data"]["spec"]
+    spec = DataSpec(**{**spec, "label_names": tuple(spec["label_names"])})
+    return module.make(spec, module.Config(**fields), plan)
+
+
+def make_config(name: str, assignments: list[str]):
+    """Returns a model's Config with `field=value` assignments applied."""
+    return override(model(name).Config(), assignments)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what the numbers depend on."""
+    names = ("jaxgan", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in names},
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+    }
+
+
+def default_workdir(model: str, dataset: str) -> pathlib.Path:
+    """Returns where a run goes that names no workdir."""
+    return pathlib.Path("runs") / f"{model}_{dataset}".replace(":", "_").replace("/", "_")

@@ -1,0 +1,302 @@
+"""What a GAN is, and the one pure step that trains it.
+
+A GAN is two networks and a short list of updates. An update moves one player by one optimiser
+step along the gradient of a weighted sum of terms. A term is a pure function of one round of the
+game, the `View`. Everything else is data on top of that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+
+AXIS = "device"
+PLAYERS = ("generator", "discriminator")
+
+Array = jax.Array
+PyTree = Any
+Batch = Mapping[str, Array]
+"""`image` [B, H, W, C] (voxels [B, D, H, W, 1]), uint8 on arrival and float32 in [-1, 1] inside;
+`label` [B, K] float32, one-hot for classes, multi-hot for tags, absent if unlabelled;
+`index` [B] int32, the example's number within the global batch;
+`latent` [B, Z], only where the caller chooses the latents instead of having them drawn."""
+Variables = Mapping[str, PyTree]
+"""`params` and the collections that no optimiser moves (`batch_stats`, ...)."""
+
+
+class Context(NamedTuple):
+    """What a network call may know besides its inputs."""
+
+    step: Array
+    rng: Array  # [B], one key an example
+    memory: Mapping[str, PyTree]
+    train: bool
+    refresh: bool = False  # the discriminator's real pass of its own update
+
+
+class Fake(NamedTuple):
+    """A generated batch."""
+
+    image: Array  # [B, H, W, C] in [-1, 1]
+    label: Array | None = None  # [B, K], what it was asked to be
+
+
+class Scores(NamedTuple):
+    """The discriminator's answer. `source` is a logit: large means real."""
+
+    source: Array  # [B] or [B, h, w]
+    label: Array | None = None  # [B, K] logits
+    features: Array | None = None  # [B, F]
+
+
+class View(NamedTuple):
+    """One round of the game: all that a term may look at. jit prunes what it does not."""
+
+    batch: Batch
+    fake: Fake
+    on_real: Scores
+    on_fake: Scores
+    generate: Callable[[Batch, Array], Fake]  # (batch, rng [B]); no statistics are stored
+    score: Callable[..., Scores]  # (image, label=None); no statistics are stored
+    variables: Mapping[str, Variables]
+    memory: Mapping[str, PyTree]
+    step: Array
+    rng: Array  # [B], for the terms' own draws
+
+
+Term = Callable[[View], Array | tuple[Array, Mapping[str, PyTree]]]
+"""A scalar, or a scalar and what to remember (entries of the memory)."""
+Objective = Mapping[str, tuple[float, Term]]
+"""Name -> weight and term. The name is the metric; a term of weight 0 is only watched."""
+
+
+class Update(NamedTuple):
+    """One optimiser step of one player."""
+
+    player: str
+    objective: Objective
+    every: int = 1  # lazy regularisation: on steps divisible by this
+    repeat: int = 1  # n_critic: that many times
+    fresh: bool = False  # draws a batch of its own; the first update of a step always does
+    when: Callable[[Mapping[str, PyTree]], Array] | None = None  # memory -> move, or stay put
+
+
+def _unchanged(batch: Batch, context: Context) -> Batch:
+    return batch
+
+
+def _no_average(step: Array) -> float:
+    return 0.0
+
+
+class Gan(NamedTuple):
+    """A whole method: pure functions and numbers."""
+
+    init: Callable[[Array], Mapping[str, Variables]]  # key -> variables of both players
+    generate: Callable[[Variables, Batch, Context], tuple[Fake, PyTree]]
+    score: Callable[[Variables, Array, Array | None, Context], tuple[Scores, PyTree]]
+    updates: tuple[Update, ...]
+    optimizers: Mapping[str, optax.GradientTransformation]
+    latent: Callable[[Array], Array] | None = None  # keys [B] -> [B, Z], as `generate` draws them
+    prepare: Callable[[Batch, Context], Batch] = _unchanged  # real images as D shall see them
+    memory: Mapping[str, PyTree] = MappingProxyType({})
+    ema: optax.Schedule = _no_average  # step -> decay; 0 keeps the last weights
+
+
+@struct.dataclass
+class GanState:
+    """All that training changes, and exactly what a checkpoint holds."""
+
+    step: Array  # int32, finished iterations
+    variables: Mapping[str, Variables]
+    opt: Mapping[str, optax.OptState]
+    ema: Variables  # the generator's: params and batch_stats averaged, the rest copied
+    memory: Mapping[str, PyTree]
+    skipped: Mapping[str, Array]  # "row" [updates] int32: in a row, each; "total" int32
+
+
+class Plan(NamedTuple):
+    """What `make` may know of the run."""
+
+    batch_size: int
+    steps: int
+
+
+class Stage(NamedTuple):
+    """A part of the training of a growing GAN."""
+
+    gan: Gan
+    size: int
+    batch_size: int
+    steps: int
+
+
+def init_state(gan: Gan, rng: Array) -> GanState:
+    """Returns the state before the first step."""
+    variables = gan.init(rng)
+    return GanState(
+        step=jnp.zeros((), jnp.int32),
+        variables=variables,
+        opt={name: tx.init(variables[name]["params"]) for name, tx in gan.optimizers.items()},
+        # Copied, because aliased buffers cannot be donated.
+        ema=jax.tree.map(jnp.copy, variables["generator"]),
+        memory=jax.tree.map(jnp.asarray, dict(gan.memory)),
+        skipped={
+            "row": jnp.zeros(len(gan.updates), jnp.int32),
+            "total": jnp.zeros((), jnp.int32),
+        },
+    )
+
+
+def batch_mean(x: Array) -> Array:
+    """Returns the mean of x [B, ...] over the global batch, as [...].
+
+    A term that is not linear in the batch mean must take it inside: averaging the devices'
+    gradients afterwards would give another number on every device count.
+    """
+    return jax.lax.pmean(x.mean(0), AXIS)
+
+
+def example_keys(rng: Array, index: Array) -> Array:
+    """Returns one key for each example [B], the same whichever device holds it."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(rng, index)
+
+
+def normalise(image: Array) -> Array:
+    """Maps uint8 images to float32 in [-1, 1]; floats pass unchanged."""
+    return image.astype(jnp.float32) / 127.5 - 1.0 if image.dtype == jnp.uint8 else image
+
+
+def draws(gan: Gan, number: int) -> bool:
+    """Whether update `number` draws batches, instead of looking at the last one drawn."""
+    return number == 0 or gan.updates[number].fresh
+
+
+def images_drawn(gan: Gan, batch_size: int, steps: int) -> int:
+    """Returns how many real examples `steps` iterations draw: the position in the data."""
+    return sum(
+        -(-steps // update.every) * update.repeat * batch_size
+        for number, update in enumerate(gan.updates)
+        if draws(gan, number)
+    )
+
+
+def _look(gan, player, variables, state, batch, rng):
+    """Plays one round; returns the view and both players' refreshed statistics."""
+    prepare, generate, score, terms = (
+        example_keys(key, batch["index"]) for key in jax.random.split(rng, 4)
+    )
+    context = Context(state.step, prepare, state.memory, train=True)
+    batch = gan.prepare({**batch, "image": normalise(batch["image"])}, context)
+    judged = context._replace(rng=score)
+    g, d = variables["generator"], variables["discriminator"]
+
+    fake, g_stats = gan.generate(g, batch, context._replace(rng=generate))
+    on_real, d_stats = gan.score(
+        d, batch["image"], batch.get("label"), judged._replace(refresh=player == "discriminator")
+    )
+    on_fake, d_stats = gan.score({**d, **d_stats}, fake.image, fake.label, judged)
+
+    view = View(
+        batch,
+        fake,
+        on_real,
+        on_fake,
+        generate=lambda batch, rng: gan.generate(g, batch, context._replace(rng=rng))[0],
+        score=lambda image, label=None: gan.score(d, image, label, judged)[0],
+        variables=variables,
+        memory=state.memory,
+        step=state.step,
+        rng=terms,
+    )
+    return view, {"generator": g_stats, "discriminator": d_stats}
+
+
+def _evaluate(update, view):
+    """Returns the weighted sum of the terms, the new memory and the metrics."""
+    total, memory, metrics = jnp.zeros(()), dict(view.memory), {}
+    for name, (weight, term) in update.objective.items():
+        value = term(view)
+        if isinstance(value, tuple):
+            value, remembered = value
+            memory.update(remembered)
+        metrics[f"{update.player}/{name}"] = value
+        if weight:
+            total += weight * value
+    return total, memory, metrics
+
+
+def _all_finite(tree):
+    return jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda x: jnp.isfinite(x).all(), tree))
+
+
+def _select(condition, new, old):
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+
+
+def update_step(gan: Gan, number: int) -> Callable:
+    """Builds the pure step (state, batch, rng) -> (state, metrics) of update `number`.
+
+    It runs per device, with the axis `AXIS` in scope: the batch is the device's part, state, key
+    and results are the same everywhere. The key must be the run's, folded with the repeat. The
+    update changes its player's variables and optimiser state, the memory, and the skip counter. A
+    loss or gradient that is not finite on any device undoes all of it except the counter.
+    """
+    update = gan.updates[number]
+    player, tx = update.player, gan.optimizers[update.player]
+
+    def loss(params, state, batch, rng):
+        own = {**state.variables[player], "params": params}
+        view, stats = _look(gan, player, {**state.variables, player: own}, state, batch, rng)
+        total, memory, metrics = _evaluate(update, view)
+        return total, (stats[player], memory, metrics)
+
+    def step(state, batch, rng):
+        rng = jax.random.fold_in(jax.random.fold_in(rng, number), state.step)
+        old = state.variables[player]
+        value, grads = jax.value_and_grad(loss, has_aux=True)(old["params"], state, batch, rng)
+        value, grads = jax.lax.pmean((value, grads), AXIS)
+        total, (stats, memory, metrics) = value
+        finite = _all_finite((total, grads))
+
+        delta, opt = tx.update(grads, state.opt[player], old["params"])
+        moved = ({**stats, "params": optax.apply_updates(old["params"], delta)}, opt)
+        go = finite if update.when is None else finite & update.when(state.memory)
+        own, opt = _select(go, moved, (dict(old), state.opt[player]))
+        row = jnp.where(finite, 0, state.skipped["row"][number] + 1)
+        skipped = {
+            "row": state.skipped["row"].at[number].set(row),
+            "total": state.skipped["total"] + ~finite,
+        }
+        metrics |= {"skipped": skipped["total"], "skipped_in_row": skipped["row"].max()}
+        return state.replace(
+            variables={**state.variables, player: own},
+            opt={**state.opt, player: opt},
+            memory=_select(finite, memory, dict(state.memory)),
+            skipped=skipped,
+        ), metrics
+
+    return step
+
+
+def end_step(gan: Gan) -> Callable:
+    """Builds the pure end of an iteration, state -> state: averages the generator, counts it."""
+    averaged = ("params", "batch_stats")
+
+    def end(state):
+        decay = gan.ema(state.step)
+        ema = {
+            name: optax.incremental_update(tree, state.ema[name], 1.0 - decay)
+            if name in averaged
+            else tree
+            for name, tree in state.variables["generator"].items()
+        }
+        return state.replace(ema=ema, step=state.step + 1)
+
+    return end

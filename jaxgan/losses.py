@@ -1,0 +1,94 @@
+"""Adversarial losses as terms: a `View` in, a scalar out. Scores are logits, large means real.
+
+Each takes the mean over this device's part of the batch; being linear in it, the devices' mean is
+the batch's.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxgan.core import Array, View
+
+_softplus = jax.nn.softplus
+
+
+def minimax_discriminator(view: View, *, smoothing: float = 0.0) -> Array:
+    """-log D(x) - log(1 - D(G(z))), eq. 1 of Goodfellow et al., 2014, arXiv:1406.2661.
+
+    Args:
+      view: the round.
+      smoothing: one-sided label smoothing (Salimans et al., 2016, arXiv:1606.03498, sec. 3.4):
+        real examples have the target 1 - smoothing, generated ones 0. 0 by default.
+    """
+    real, fake = view.on_real.source, view.on_fake.source
+    on_real = (1 - smoothing) * _softplus(-real) + smoothing * _softplus(real)
+    return on_real.mean() + _softplus(fake).mean()
+
+
+def minimax_generator(view: View) -> Array:
+    """log(1 - D(G(z))), the saturating loss of eq. 1 of Goodfellow et al., 2014."""
+    return -_softplus(view.on_fake.source).mean()
+
+
+def nonsaturating_generator(view: View) -> Array:
+    """-log D(G(z)), section 3 of Goodfellow et al., 2014."""
+    return _softplus(-view.on_fake.source).mean()
+
+
+def least_squares_discriminator(view: View) -> Array:
+    """((D(x) - 1)^2 + D(G(z))^2) / 2, eq. 9 of Mao et al., 2016, arXiv:1611.04076."""
+    real, fake = view.on_real.source, view.on_fake.source
+    return 0.5 * (jnp.square(real - 1).mean() + jnp.square(fake).mean())
+
+
+def least_squares_generator(view: View) -> Array:
+    """(D(G(z)) - 1)^2 / 2, eq. 9 of Mao et al., 2016."""
+    return 0.5 * jnp.square(view.on_fake.source - 1).mean()
+
+
+def hinge_discriminator(view: View) -> Array:
+    """max(0, 1 - D(x)) + max(0, 1 + D(G(z))), Lim and Ye, 2017, arXiv:1705.02894."""
+    real, fake = view.on_real.source, view.on_fake.source
+    return jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean()
+
+
+def wasserstein_discriminator(view: View) -> Array:
+    """D(G(z)) - D(x), Arjovsky et al., 2017, arXiv:1701.07875, algorithm 1 with its sign turned."""
+    return view.on_fake.source.mean() - view.on_real.source.mean()
+
+
+def wasserstein_generator(view: View) -> Array:
+    """-D(G(z)), the generator's loss of WGAN and of the hinge loss."""
+    return -view.on_fake.source.mean()
+
+
+def real_score(view: View) -> Array:
+    """The mean logit of real images."""
+    return view.on_real.source.mean()
+
+
+def fake_score(view: View) -> Array:
+    """The mean logit of generated images."""
+    return view.on_fake.source.mean()
+
+
+def real_probability(view: View) -> Array:
+    """The mean D(x) in [0, 1], for losses whose score is the logit of a probability."""
+    return jax.nn.sigmoid(view.on_real.source).mean()
+
+
+def fake_probability(view: View) -> Array:
+    """The mean D(G(z)) in [0, 1], for losses whose score is the logit of a probability."""
+    return jax.nn.sigmoid(view.on_fake.source).mean()
+
+
+SCORES = {"real": (0.0, real_score), "fake": (0.0, fake_score)}
+"""Watched terms for every discriminator's objective."""
+
+PROBABILITIES = SCORES | {
+    "real_probability": (0.0, real_probability),
+    "fake_probability": (0.0, fake_probability),
+}
+"""Watched terms for the discriminators of logistic losses."""

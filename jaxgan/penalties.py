@@ -1,0 +1,52 @@
+"""Penalties on the discriminator's gradient and size, as terms: a `View` in, a scalar out."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from jaxgan.core import Array, View
+
+
+def safe_sqrt(x: Array) -> Array:
+    """The square root of x >= 0 with gradient 0, instead of NaN or infinity, where x is 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def _squared_slope(view: View, image: Array, label: Array | None) -> Array:
+    """Returns |d score / d image|^2 for each example, [B]."""
+    slope = jax.grad(lambda x: view.score(x, label).source.sum())(image)
+    return jnp.square(slope).sum(range(1, image.ndim))
+
+
+def gradient_penalty(view: View, *, one_sided: bool = False) -> Array:
+    """(|grad D| - 1)^2 between real and generated images, eq. 3 of Gulrajani et al., 2017,
+    arXiv:1704.00028: one uniform mixture an example, the norm over all its pixels.
+
+    Args:
+      view: the round; the mixtures are scored with the real batch's labels.
+      one_sided: punish norms above 1 only.
+    """
+    real, fake = view.batch["image"], view.fake.image
+    t = jax.vmap(jax.random.uniform)(view.rng).reshape(-1, *[1] * (real.ndim - 1))
+    excess = safe_sqrt(_squared_slope(view, t * real + (1 - t) * fake, view.batch.get("label"))) - 1
+    return jnp.square(jax.nn.relu(excess) if one_sided else excess).mean()
+
+
+def r1(view: View) -> Array:
+    """|grad D|^2 / 2 on real images, eq. 9 of Mescheder et al., 2018, arXiv:1801.04406.
+
+    Give it the weight gamma.
+    """
+    return 0.5 * _squared_slope(view, view.batch["image"], view.batch.get("label")).mean()
+
+
+def r2(view: View) -> Array:
+    """|grad D|^2 / 2 on generated images, eq. 10 of Mescheder et al., 2018."""
+    return 0.5 * _squared_slope(view, view.fake.image, view.fake.label).mean()
+
+
+def drift(view: View) -> Array:
+    """D(x)^2 on real images, Karras et al., 2017, arXiv:1710.10196, appendix A.1."""
+    return jnp.square(view.on_real.source).mean()

@@ -1,0 +1,79 @@
+"""Draws images from a trained generator."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxgan.core import Context, Gan, GanState, Variables, example_keys
+from jaxgan.errors import UsageError
+
+
+def generator_variables(state: GanState, *, raw: bool = False) -> Variables:
+    """Returns the generator's averaged variables, or with `raw` the last ones, as numpy."""
+    return jax.tree.map(np.array, state.variables["generator"] if raw else state.ema)
+
+
+def draw(
+    gan: Gan,
+    variables: Variables,
+    num: int,
+    *,
+    seed: int = 0,
+    latent: np.ndarray | None = None,
+    batch_size: int = 64,
+) -> np.ndarray:
+    """Returns uint8 images [num, H, W, C].
+
+    Image i depends on the seed and on i only, not on `num` or the batch size.
+
+    Args:
+      gan: the method.
+      variables: the generator's, see `generator_variables`.
+      num: how many.
+      seed: chooses the latents and any noise.
+      latent: [num, Z], in place of drawn ones.
+      batch_size: images computed at a time.
+    """
+    rng, images = jax.random.key(seed), []
+    for start in range(0, num, batch_size):
+        index = jnp.arange(start, start + batch_size)
+        batch = {"index": index}
+        if latent is not None:
+            # The last batch is filled up, so that one compiled program serves all.
+            part = latent[start : start + batch_size]
+            batch["latent"] = np.resize(part, (batch_size, *part.shape[1:]))
+        images.append(np.asarray(_images(gan.generate, variables, batch, rng)))
+    return np.concatenate(images)[:num]
+
+
+def draw_latents(gan: Gan, num: int, *, seed: int = 0) -> np.ndarray:
+    """Returns the latents [num, Z] that `draw` uses for the same seed.
+
+    Raises:
+      UsageError: if the model maps images, not latents.
+    """
+    if gan.latent is None:
+        raise UsageError("this model has no latents to interpolate: it maps images to images")
+    return np.asarray(gan.latent(example_keys(jax.random.key(seed), jnp.arange(num))))
+
+
+def interpolate(start: np.ndarray, end: np.ndarray, count: int) -> np.ndarray:
+    """Returns [N, count, Z] from start [N, Z] to end [N, Z] along great circles, both included
+    (White, 2016, arXiv:1609.04468, section 2.1: normal latents lie near a sphere)."""
+    t = np.linspace(0, 1, count)[:, None]
+    lengths = np.linalg.norm(start, axis=-1) * np.linalg.norm(end, axis=-1)
+    cosine = np.clip((start * end).sum(-1) / lengths, -1, 1)
+    angle = np.maximum(np.arccos(cosine), 1e-6)[:, None, None]
+    path = np.sin((1 - t) * angle) * start[:, None] + np.sin(t * angle) * end[:, None]
+    return (path / np.sin(angle)).astype(start.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _images(generate, variables, batch, rng):
+    keys = example_keys(rng, batch["index"])
+    fake, _ = generate(variables, batch, Context(jnp.zeros((), jnp.int32), keys, {}, train=False))
+    return jnp.round((jnp.clip(fake.image, -1, 1) + 1) * 127.5).astype(jnp.uint8)

@@ -1,0 +1,250 @@
+"""The loop: it alone decides when an update runs, and when something is written down."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxgan import parallel
+from jaxgan.core import (
+    Array,
+    Gan,
+    GanState,
+    draws,
+    end_step,
+    images_drawn,
+    init_state,
+    update_step,
+)
+from jaxgan.data import Dataset, batches
+from jaxgan.record import Record, Schedule
+from jaxgan.signals import GracefulStop, Stopped
+
+
+class NonFiniteError(RuntimeError):
+    """Too many updates in a row had a loss or gradient that was not finite."""
+
+
+class Program(NamedTuple):
+    """A Gan's compiled steps: each of its updates, and the end of an iteration."""
+
+    updates: tuple[Callable, ...]
+    end: Callable
+
+
+def compile_program(gan: Gan) -> Program:
+    """Returns the program of a Gan; compilation happens at the first call of each step."""
+    return Program(
+        tuple(parallel.pmap(update_step(gan, number)) for number in range(len(gan.updates))),
+        parallel.replicated_jit(end_step(gan)),
+    )
+
+
+def init(gan: Gan, seed: int) -> GanState:
+    """Returns the first state of a run, on all devices."""
+    key, _ = jax.random.split(jax.random.key(seed))
+    return parallel.replicate(jax.jit(lambda key: init_state(gan, key))(key))
+
+
+def iterate(
+    gan: Gan,
+    program: Program,
+    state: GanState,
+    data: Iterator[Mapping[str, np.ndarray]],
+    seed: int,
+) -> Iterator[tuple[int, GanState, Mapping[str, Array]]]:
+    """Yields (finished steps, state, metrics) after each iteration, without end.
+
+    The buffers of a state are given away when the next one is asked for.
+
+    Args:
+      gan: the method.
+      program: its compiled steps.
+      state: where to go on, replicated.
+      data: batches [b, ...] of this process, from the state's position on.
+      seed: the run's.
+    """
+    _, key = jax.random.split(jax.random.key(seed))
+    most = max(update.repeat for update in gan.updates)
+    keys = [jax.random.fold_in(key, repeat) for repeat in range(most)]
+    step, batch = int(state.step), None
+    while True:
+        metrics = {}
+        for number, update in enumerate(gan.updates):
+            if step % update.every:
+                continue
+            for repeat in range(update.repeat):
+                if draws(gan, number) or batch is None:
+                    batch = parallel.shard(next(data))
+                state, measured = program.updates[number](state, batch, keys[repeat])
+                metrics |= measured
+        state = program.end(state)
+        step += 1
+        yield step, state, metrics
+
+
+def train(
+    gan: Gan,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    steps: int,
+    seed: int = 0,
+    flip: bool = False,
+    workdir: str | pathlib.Path | None = None,
+    schedule: Schedule = Schedule(),
+    start: Callable[[GanState], GanState] | None = None,
+    progress: bool = True,
+) -> GanState:
+    """Trains until `steps` iterations are done; goes on from the workdir's last checkpoint.
+
+    The result depends on the arguments only, not on how often the run was interrupted.
+
+    Args:
+      gan: the method.
+      dataset: the pictures.
+      batch_size: over all devices.
+      steps: iterations, each one step of the generator for most methods.
+      seed: of weights, noise and the order of the pictures.
+      flip: whether to mirror pictures at random.
+      workdir: where checkpoints, metrics and samples go; None writes nothing.
+      schedule: how often.
+      start: changes the first state of a new run (fine-tuning).
+      progress: whether to draw a progress bar.
+
+    Returns:
+      The last state, on all devices.
+
+    Raises:
+      ValueError: if the batch cannot be divided among the devices.
+      NonFiniteError: after `schedule.max_skipped` undone updates in a row; the checkpoints stay.
+      Stopped: after SIGTERM or SIGINT, when the state has been saved.
+    """
+    parallel.check_divisible(batch_size)
+    with contextlib.ExitStack() as stack:
+        state = init(gan, seed)
+        record = stack.enter_context(Record(gan, workdir, schedule, seed))
+        restored = record.restore(state)
+        if restored is not None:
+            state = parallel.replicate(restored)
+        elif start is not None:
+            state = parallel.replicate(start(state))
+        first = int(state.step)
+        if first >= steps:
+            return state
+
+        data = batches(
+            dataset,
+            seed=seed,
+            batch_size=batch_size,
+            start=images_drawn(gan, batch_size, first),
+            flip=flip,
+            part=parallel.process_part(batch_size),
+        )
+        stack.enter_context(contextlib.closing(data))
+        stop = stack.enter_context(GracefulStop())
+        record.begin(first)
+        bar = stack.enter_context(_progress_bar(first, steps, progress and parallel.is_main()))
+        watch = _Watch(schedule.max_skipped)
+        clock = _Clock(gan, batch_size, first)
+
+        for step, state, metrics in iterate(gan, compile_program(gan), state, data, seed):
+            watch(step, metrics)
+            clock.tick(step)
+            bar.update()
+            last = step >= steps or stop.requested is not None
+            if last or step % schedule.log_every == 0:
+                values = {name: float(value) for name, value in metrics.items()}
+                values = clock.measure(step) | values
+                bar.set_postfix_str(_headline(values))
+                record.metrics(step, values)
+            if last or step % schedule.sample_every == 0:
+                record.sample(step, state)
+            if last or step % schedule.checkpoint_every == 0:
+                stop.saving = last
+                record.save(step, state)
+            if last:
+                break
+        record.finish()
+        if step < steps:
+            raise Stopped(128 + stop.requested)
+        return state
+
+
+class _Watch:
+    """Ends a run whose updates keep being undone.
+
+    It looks at the iteration before the last one, so that the device need not wait, and the host
+    is never more than one iteration ahead.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._before = limit, None
+
+    def __call__(self, step: int, metrics: Mapping[str, Array]) -> None:
+        before, self._before = self._before, metrics
+        if before is None or int(before["skipped_in_row"]) < self._limit:
+            return
+        names = [name for name, value in before.items() if not math.isfinite(value)]
+        raise NonFiniteError(
+            f"stopped at step {step}: {self._limit} updates in a row were undone because of "
+            f"{', '.join(names) or 'a gradient'} not being finite. The last good checkpoint is "
+            "kept; try a lower learning rate (--set learning_rate=...)"
+        )
+
+
+class _Clock:
+    """Measures images per second between two logged steps, compilation apart."""
+
+    def __init__(self, gan: Gan, batch_size: int, step: int) -> None:
+        self._images = lambda step: images_drawn(gan, batch_size, step)
+        self._first, self._start = step, (step, time.monotonic())
+        self.began = time.monotonic()
+
+    def tick(self, step: int) -> None:
+        if step == self._first + 1:
+            self._start = (step, time.monotonic())
+
+    def measure(self, step: int) -> dict[str, float]:
+        now = time.monotonic()
+        before, then = self._start if self._start[0] < step else (self._first, self.began)
+        self._start = (step, now)
+        drawn = self._images(step) - self._images(before)
+        return {
+            "images": self._images(step),
+            "seconds": round(now - self.began, 3),
+            "images_per_second": drawn / (now - then),
+        }
+
+
+def _progress_bar(first: int, steps: int, shown: bool) -> tqdm:
+    terminal = sys.stderr.isatty()
+    return tqdm(
+        total=steps,
+        initial=first,
+        unit="step",
+        disable=not shown,
+        dynamic_ncols=terminal,
+        # Into a pipe or file: a line of its own now and then.
+        mininterval=0.2 if terminal else 10,
+        maxinterval=10,
+        bar_format=None
+        if terminal
+        else "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} "
+        "[{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
+    )
+
+
+def _headline(values: Mapping[str, float]) -> str:
+    losses = {n[0].upper(): v for n, v in values.items() if n.endswith("/loss")}
+    shown = [f"{name} loss {value:.3f}" for name, value in losses.items()]
+    return ", ".join([*shown, f"{values['images_per_second']:.0f} images/s"])

@@ -1,0 +1,92 @@
+"""The folder of a run and its `config.json`: every setting, compared when a run resumes."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from jaxgan.errors import UsageError
+
+FREE = (
+    "steps",
+    "command",
+    "versions",
+    "log_every",
+    "sample_every",
+    "checkpoint_every",
+    "keep",
+    "num_samples",
+)
+"""Settings that may differ between a run and its resumption; so may those that start with them."""
+
+
+def read(workdir: str | pathlib.Path) -> dict[str, Any]:
+    """Returns the settings of a run.
+
+    Raises:
+      UsageError: if the folder is not a run's.
+    """
+    path = pathlib.Path(workdir) / "config.json"
+    try:
+        return json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(
+            f"{workdir} is not a workdir: it has no config.json; name the --workdir of a training"
+        ) from None
+    except json.JSONDecodeError as error:
+        raise UsageError(f"{path} is damaged ({error}); restore it from a backup") from None
+
+
+def prepare(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:
+    """Creates a run's folder with its settings, or checks those of the run that is there.
+
+    Raises:
+      UsageError: if the folder cannot be written, holds something else, or a run with other
+        settings; nothing is changed then.
+    """
+    workdir = pathlib.Path(workdir)
+    # As they come back from JSON, so that tuples equal lists.
+    settings = json.loads(json.dumps(settings))
+    if (workdir / "config.json").exists():
+        _compare(workdir, read(workdir), settings)
+    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        raise UsageError(
+            f"{workdir} exists and is not a workdir: it has no config.json; choose another "
+            "--workdir, or empty this one"
+        )
+    temporary = workdir / "config.json.tmp"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(settings, indent=2) + "\n")
+        os.replace(temporary, workdir / "config.json")
+    except OSError as error:
+        raise UsageError(f"--workdir {workdir} cannot be written: {error.strerror}") from None
+
+
+def _compare(workdir, old, new):
+    different = [
+        f"{name} was {_show(before)} and is now {_show(now)}"
+        for name, before, now in _differences("", old, new)
+        if not name.startswith(FREE)
+    ]
+    if different:
+        raise UsageError(
+            f"{workdir} holds a run with other settings: {'; '.join(different)}. Use the old "
+            "settings to resume it, or another --workdir to start a new one"
+        )
+
+
+def _differences(prefix, old, new):
+    for name in [*old, *(n for n in new if n not in old)]:
+        before, now = old.get(name, "absent"), new.get(name, "absent")
+        if isinstance(before, dict) and isinstance(now, dict):
+            yield from _differences(f"{prefix}{name}.", before, now)
+        elif before != now:
+            yield f"{prefix}{name}", before, now
+
+
+def _show(value):
+    return value if isinstance(value, str) else json.dumps(value)
