@@ -157,7 +157,8 @@ def train(
         watch = _Watch(schedule.max_skipped)
         clock = _Clock(gan, batch_size, first)
 
-        for step, state, metrics in iterate(gan, compile_program(gan), state, data, seed):
+        iterations = iterate(gan, compile_program(gan), state, data, seed)
+        for step, state, metrics in iterations:
             watch(step, metrics)
             clock.tick(step)
             bar.update()
