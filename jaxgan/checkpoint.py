@@ -1,43 +1,35 @@
 """Checkpoints that survive kills, full disks, damage and second runs: Orbax behind a small door.
 
-Orbax writes a step into a temporary directory and renames it when it is complete. Added here are
-a lock, a checksum for every array, the walk back from damaged steps to the newest good one, and
-errors that say which leaf does not fit. Arrays are stored from and restored to host memory, so
-that the number of devices may change in between. In a run of several processes only process 0
-touches the disk; what it restores, or the error it meets, reaches the others by broadcast.
+A thread writes a step under another name and renames it when it is complete; an old step is renamed
+before it is deleted. So a step that has its name is whole, unless the disk has damaged it.
+
+Arrays are stored from and restored to host memory: the number of devices may change in between.
+In a run of several processes only process 0 touches the disk; what it restores, or the error it
+meets, is sent to the others.
 """
+
+from __future__ import annotations
 
 import contextlib
 import fcntl
 import itertools
+import json
 import os
 import shutil
+import textwrap
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import orbax.checkpoint as ocp
+import jax
 from absl import logging
 from flax import traverse_util
 
-from jaxgan import integrity
+from jaxgan import checkpoint_format, integrity
 from jaxgan.broadcast import from_process_0
+from jaxgan.checkpoint_format import VersionError
 from jaxgan.integrity import Arrays, DamagedError, PyTree
-
-SCHEMA = 1
-
-# What Orbax raises for a truncated, flipped, missing or emptied file. Anything else is not damage
-# (no permission, no memory, a mistake in a program) and must not set a good step aside.
-_DAMAGE = (
-    DamagedError,
-    ValueError,
-    KeyError,
-    TypeError,
-    FileNotFoundError,
-    NotADirectoryError,
-    IsADirectoryError,
-)
 
 
 class CheckpointError(RuntimeError):
@@ -60,7 +52,8 @@ class Checkpointer:
       read_only: neither locks nor changes anything, so a running training may be looked at.
 
     With several processes, the constructor, `restore` and `restore_raw` are collective: all
-    processes call them, in the same order, and all raise the same CheckpointError.
+    processes call them, in the same order. An error in one of them is an error in all, on the
+    others than process 0 a RuntimeError with its text.
 
     Raises:
       CheckpointError: the directory cannot be written, or another run is using it.
@@ -73,7 +66,7 @@ class Checkpointer:
         keep: int = 3,
         keep_every: int | None = None,
         read_only: bool = False,
-    ):
+    ) -> None:
         if keep < 1:
             raise ValueError(f"keep is {keep}; at least 1 checkpoint must be kept")
         if keep_every is not None and keep_every < 1:
@@ -82,14 +75,14 @@ class Checkpointer:
         self._keep = keep
         self._keep_every = keep_every
         self._read_only = read_only
-        self._lock = contextlib.ExitStack()
-        self._writer: ocp.AsyncCheckpointer | None = None
-        self._saving: int | None = None
         self._closed = False
+        self._lock = contextlib.ExitStack()
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: tuple[int, Future[None]] | None = None
         if not read_only:
             from_process_0(self._open)
 
-    def __enter__(self) -> "Checkpointer":
+    def __enter__(self) -> Checkpointer:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -101,38 +94,28 @@ class Checkpointer:
         """Copies the state to the host and writes it in the background.
 
         The state's buffers may be donated as soon as this returns. Saving a step again is fine
-        while its arrays are equal. Meta is JSON; tuples come back as lists.
+        while its arrays are equal. The step may get lost until `wait`, `close` or the next `save`.
 
         Args:
           step: the number of steps done; larger than that of any existing checkpoint.
           state: a tree of arrays, in a run of several processes replicated over all of them.
-          meta: what is needed to understand the state, as JSON.
+          meta: what is needed to understand the state, as JSON; tuples come back as lists.
           force: set existing steps from this one on aside (as `<step>.replaced`), and save.
 
         Raises:
-          CheckpointError: an earlier save failed, the step is not new, or writing is impossible.
+          CheckpointError: an earlier save failed, or the step is not new.
           TypeError: the state holds something else than arrays, or meta something else than JSON.
         """
         if self._read_only or self._closed:
             why = "opened read-only" if self._read_only else "closed"
             raise CheckpointError(f"{self.directory} is {why}; nothing can be saved in it")
-        if self._writer is None:
-            return  # process 0 writes
-        self.wait()
-        arrays = integrity.host_copy(state)
-        records = integrity.record(arrays)
-        envelope = integrity.seal({"schema": SCHEMA, "leaves": records, "meta": dict(meta)})
-        if not self._make_way(step, records, force):
+        if jax.process_index() != 0:
             return
-        self._saving = step
-        with self._explained_failure():
-            self._writer.save(
-                self._path(step),
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_storable(arrays)),
-                    meta=ocp.args.JsonSave(envelope),
-                ),
-            )
+        self.wait()
+        meta = json.loads(json.dumps(dict(meta)))
+        arrays = integrity.host_copy(state)
+        if self._make_way(step, arrays, force):
+            self._pending = step, self._writer.submit(self._write, step, arrays, meta)
 
     def restore(self, template: PyTree, step: int | None = None) -> Restored | None:
         """Reads the newest good step, as host arrays in the structure of the template.
@@ -140,7 +123,7 @@ class Checkpointer:
         Damaged newer steps are passed over with a warning, and renamed to `<step>.corrupt`.
 
         Args:
-          template: a tree of arrays or of jax.ShapeDtypeStruct, as `save` was given.
+          template: a tree of arrays or of jax.ShapeDtypeStruct, like that given to `save`.
           step: read this step and no other.
 
         Returns:
@@ -183,31 +166,28 @@ class Checkpointer:
 
     def wait(self) -> None:
         """Waits until the last save is on disk; raises CheckpointError if it failed."""
-        if self._writer is not None:
-            with self._explained_failure():
-                self._writer.wait_until_finished()
-            self._saving = None
-            for step in expired(self.steps(), self._keep, self._keep_every):
-                self._delete(step)
+        if self._pending is None:
+            return
+        step, writing = self._pending
+        try:
+            writing.result()
+        except Exception as error:
+            self._pending = None
+            raise CheckpointError(
+                f"step {step} could not be saved in {self.directory}: {_brief(error)}; "
+                f"earlier steps are untouched: see that the disk has room and can be written"
+            ) from error
+        self._pending = None  # not after an interrupt: then there is something to wait for still
 
     def close(self) -> None:
         """Waits for the last save and lets the next run in. Closing twice is fine."""
-        if self._closed:
-            return
         try:
             self.wait()
-        except CheckpointError:
-            self._finish()
-            raise
-        # An interrupted wait leaves the door open: closing again waits for the rest.
-        self._finish()
-
-    def _finish(self) -> None:
-        self._closed = True
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        self._lock.close()
+        finally:
+            if self._pending is None:
+                self._closed = True
+                self._writer.shutdown()
+                self._lock.close()
 
     def _path(self, step: int) -> Path:
         return self.directory / str(step)
@@ -215,11 +195,18 @@ class Checkpointer:
     def _open(self) -> None:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            lock = self._lock.enter_context((self.directory / ".lock").open("a+"))
+            self._take_lock()
         except OSError as error:
             raise CheckpointError(
                 f"{self.directory} cannot be written ({error}); use another --workdir"
             ) from error
+        for leftover in itertools.chain.from_iterable(
+            self.directory.glob(f"*.{kind}*") for kind in ("unfinished", "deleted")
+        ):
+            shutil.rmtree(leftover)
+
+    def _take_lock(self) -> None:
+        lock = self._lock.enter_context((self.directory / ".lock").open("a+"))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the kernel frees it after a kill -9
         except BlockingIOError:
@@ -233,34 +220,13 @@ class Checkpointer:
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
-        for leftover in self.directory.glob("*.deleted"):
-            shutil.rmtree(leftover)
-        self._remove_unfinished()
-        self._writer = ocp.AsyncCheckpointer(
-            ocp.CompositeCheckpointHandler(), multiprocessing_options=_only_process_0()
-        )
 
-    @contextlib.contextmanager
-    def _explained_failure(self):
-        try:
-            yield
-        except Exception as error:
-            self._remove_unfinished()
-            raise CheckpointError(
-                f"step {self._saving} could not be saved in {self.directory}: {error}; "
-                f"earlier steps are untouched: see that the disk has room and can be written"
-            ) from error
-
-    def _remove_unfinished(self) -> None:
-        for unfinished in self.directory.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(unfinished)
-
-    def _make_way(self, step: int, records: integrity.Records, force: bool) -> bool:
-        existing = [s for s in self.steps() if s >= step]
+    def _make_way(self, step: int, arrays: Arrays, force: bool) -> bool:
+        existing = [other for other in self.steps() if other >= step]
         if not existing:
             return True
-        if step in existing and self._holds(step, records):
-            logging.info("%s already holds this state", self._path(step))
+        if step in existing and self._holds(step, arrays):
+            logging.info("%s holds this state already", self._path(step))
             return False
         if not force:
             raise CheckpointError(
@@ -269,14 +235,28 @@ class Checkpointer:
                 f"restore it first, or use another --workdir"
             )
         for old in existing:
-            logging.warning("%s is replaced by step %d", self._set_aside(old, "replaced"), step)
+            logging.warning("%s makes way for step %d", self._set_aside(old, "replaced"), step)
         return True
 
-    def _holds(self, step: int, records: integrity.Records) -> bool:
+    def _holds(self, step: int, arrays: Arrays) -> bool:
         try:
-            return _read_envelope(self._path(step))["leaves"] == records
-        except _DAMAGE:
+            return checkpoint_format.read_manifest(self._path(step))["leaves"] == integrity.record(
+                arrays
+            )
+        except (DamagedError, VersionError):
             return False
+
+    def _write(self, step: int, arrays: Arrays, meta: dict[str, Any]) -> None:
+        unfinished = self.directory / f"{step}.unfinished"
+        try:
+            checkpoint_format.write_step(unfinished, arrays, meta)
+            unfinished.rename(self._path(step))
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)  # the next start tries again
+            raise
+        for old in expired(self.steps(), self._keep, self._keep_every):
+            # Renamed first: a kill in between must not leave a step with half its files.
+            shutil.rmtree(self._path(old).rename(self.directory / f"{old}.deleted"))
 
     def _set_aside(self, step: int, reason: str) -> Path:
         names = itertools.chain(
@@ -285,10 +265,6 @@ class Checkpointer:
         free = next(path for name in names if not (path := self.directory / name).exists())
         return self._path(step).rename(free)
 
-    def _delete(self, step: int) -> None:
-        # Renamed first: a kill in between must not leave a step with half its files.
-        shutil.rmtree(self._path(step).rename(self.directory / f"{step}.deleted"))
-
     def _read(self, step: int | None) -> tuple[int, Arrays, dict[str, Any]] | None:
         self.wait()
         steps = self.steps()
@@ -296,16 +272,18 @@ class Checkpointer:
             if step not in steps:
                 raise CheckpointError(f"{self.directory} has no step {step}, but {steps or 'none'}")
             steps = [step]
-        damaged: dict[int, Exception] = {}
+        damaged: dict[int, DamagedError] = {}
         for candidate in reversed(steps):
             try:
-                arrays, meta = _read_step(self._path(candidate))
-            except _DAMAGE as error:
+                arrays, meta = checkpoint_format.read_step(self._path(candidate))
+            except Exception as error:
                 if not self._path(candidate).exists():
                     return self._read(step)  # a running training has just deleted it
-                logging.warning(
-                    "%s is damaged (%s: %s)", self._path(candidate), type(error).__name__, error
-                )
+                if isinstance(error, VersionError):
+                    raise CheckpointError(str(error)) from None
+                if not isinstance(error, DamagedError):
+                    raise
+                logging.warning("%s is damaged: %s", self._path(candidate), error)
                 damaged[candidate] = error
                 continue
             if damaged:
@@ -329,39 +307,5 @@ def expired(steps: Iterable[int], keep: int, keep_every: int | None = None) -> l
     return [step for step in old if keep_every is None or step % keep_every]
 
 
-def _storable(arrays: Arrays) -> PyTree:
-    # Orbax refuses empty arrays; their record is enough to make them again.
-    filled = {name: array for name, array in arrays.items() if array.size}
-    return traverse_util.unflatten_dict(filled, sep="/")
-
-
-def _read_step(path: Path) -> tuple[Arrays, dict[str, Any]]:
-    envelope = _read_envelope(path)
-    stored = _restore(path, state=ocp.args.StandardRestore())["state"]
-    arrays = traverse_util.flatten_dict(stored, sep="/")
-    for name, leaf in envelope["leaves"].items():
-        if 0 in leaf["shape"]:
-            arrays[name] = np.zeros(leaf["shape"], leaf["dtype"])
-    integrity.verify(arrays, envelope["leaves"])
-    return arrays, envelope["meta"]
-
-
-def _read_envelope(path: Path) -> dict[str, Any]:
-    envelope = integrity.unseal(_restore(path, meta=ocp.args.JsonRestore())["meta"])
-    if envelope["schema"] > SCHEMA:
-        raise CheckpointError(
-            f"{path} has schema {envelope['schema']} and this version of jaxgan reads up to "
-            f"{SCHEMA}: update jaxgan"
-        )
-    return envelope
-
-
-def _restore(path: Path, **items: ocp.args.CheckpointArgs) -> Mapping[str, Any]:
-    with ocp.Checkpointer(
-        ocp.CompositeCheckpointHandler(), multiprocessing_options=_only_process_0()
-    ) as reader:
-        return reader.restore(path, args=ocp.args.Composite(**items))
-
-
-def _only_process_0() -> ocp.options.MultiprocessingOptions:
-    return ocp.options.MultiprocessingOptions(primary_host=0, active_processes={0})
+def _brief(error: Exception) -> str:
+    return textwrap.shorten(str(error).split(" [tensorstore_spec=")[0], 300, placeholder=" ...")

@@ -1,4 +1,4 @@
-"""What a checkpoint remembers of its arrays: their names, shapes, dtypes and checksums.
+"""What a checkpoint remembers of its arrays and files, to tell damage from another model.
 
 A flipped byte in a stored array restores as a wrong number without any error, and a template of
 another dtype is cast without a word; the records kept here make both visible.
@@ -7,6 +7,7 @@ another dtype is cast without a word; the records kept here make both visible.
 import json
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -72,23 +73,39 @@ def fit(template: PyTree, arrays: Arrays) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(template), [arrays[name] for name in wanted])
 
 
-def seal(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Adds a checksum to a JSON object.
-
-    Raises:
-      TypeError: something in it is not JSON.
-    """
-    content = json.loads(json.dumps(content))  # as it will be read: tuples are lists, keys strings
-    return {**content, "crc": _json_crc(content)}
+def file_checksums(directory: Path) -> dict[str, str]:
+    """The checksum of every file below a directory, by relative path."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): _file_crc(path) for path in files}
 
 
-def unseal(sealed: Any) -> dict[str, Any]:
-    """The JSON object that `seal` was given; raises DamagedError if it is not that any more."""
-    if not isinstance(sealed, dict):
-        raise DamagedError(f"the metadata is {type(sealed).__name__}, not a JSON object")
-    content = {key: value for key, value in sealed.items() if key != "crc"}
-    if sealed.get("crc") != _json_crc(content):
-        raise DamagedError("the metadata does not match its checksum")
+def verify_files(directory: Path, checksums: Mapping[str, str]) -> None:
+    """Raises DamagedError unless all these files are there and unchanged."""
+    for name, crc in checksums.items():
+        try:
+            found = _file_crc(directory / name)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise DamagedError(f"{name} is missing") from error
+        if found != crc:
+            raise DamagedError(f"{name} is not what was written: checksum {found}, expected {crc}")
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes a JSON object together with its checksum, under the key "crc"."""
+    path.write_text(json.dumps({**content, "crc": _json_crc(content)}, indent=1))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads what `write_json` wrote; raises DamagedError if it is absent or changed."""
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise DamagedError(f"{path.name} is missing") from error
+    except ValueError as error:
+        raise DamagedError(f"{path.name} is not JSON: {error}") from error
+    crc = content.pop("crc", None) if isinstance(content, dict) else None
+    if crc is None or crc != _json_crc(content):
+        raise DamagedError(f"{path.name} does not match its checksum")
     return content
 
 
@@ -114,6 +131,14 @@ def _copy(name: str, leaf: Any) -> np.ndarray:
 
 def _crc(array: np.ndarray) -> str:
     return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8)):08x}"
+
+
+def _file_crc(path: Path) -> str:
+    crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            crc = zlib.crc32(block, crc)
+    return f"{crc:08x}"
 
 
 def _json_crc(content: Mapping[str, Any]) -> str:
