@@ -10,8 +10,8 @@ from jaxgan.core import Array, View
 
 def safe_sqrt(x: Array) -> Array:
     """The square root of x >= 0 with gradient 0, instead of NaN or infinity, where x is 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+    zero = x == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, x)))
 
 
 def _squared_slope(view: View, image: Array, label: Array | None) -> Array:
