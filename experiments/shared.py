@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 
 import jax
-from absl import flags
+from absl import flags, logging
 
 from jaxgan import parallel
 from jaxgan.checkpoint import CheckpointError
@@ -44,6 +44,8 @@ flags.DEFINE_bool("distributed", False, "Join the run of the cluster's other mac
 
 def start() -> None:
     """Applies the flags about the machine; comes before anything that asks for a device."""
+    if not FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
     if FLAGS.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", FLAGS.compilation_cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
