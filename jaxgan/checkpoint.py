@@ -16,7 +16,6 @@ import itertools
 import json
 import os
 import shutil
-import textwrap
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -308,4 +307,6 @@ def expired(steps: Iterable[int], keep: int, keep_every: int | None = None) -> l
 
 
 def _brief(error: Exception) -> str:
-    return textwrap.shorten(str(error).split(" [tensorstore_spec=")[0], 300, placeholder=" ...")
+    # Tensorstore begins with the file and ends with the cause; between them it can be very long.
+    text = " ".join(str(error).split(" [tensorstore_spec=")[0].split())
+    return text if len(text) <= 400 else f"{text[:150]} ... {text[-250:]}"
