@@ -1,0 +1,38 @@
+# Everything runs in .venv, which is made on first use. Another interpreter: make PYTHON=python3.12
+PYTHON ?= python3
+IN = .venv/bin/python
+
+.PHONY: .venv demo test test-all check bench clean
+
+.venv: .venv/installed
+
+# The stamp is written last: an installation that broke off is done again.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "jaxgan needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+	    "name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(IN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: .venv
+	$(IN) experiments/train.py --flagfile=experiments/recipes/demo.cfg
+
+test: .venv
+	$(IN) -m pytest -m "not slow"
+
+test-all: .venv
+	$(IN) -m pytest
+
+check: .venv
+	$(IN) -m ruff check
+	$(IN) -m ruff format --check
+
+bench: .venv
+	$(IN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(IN) benchmarks/peers.py
+
+# Leaves workdir/ and runs/ alone.
+clean:
+	rm -rf .venv .cache .hypothesis .pytest_cache .ruff_cache build *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
