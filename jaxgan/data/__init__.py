@@ -6,12 +6,12 @@ To add a data set, write a function `Request -> Dataset` in a file of its own an
 to prepare through `cache.prepared`.
 """
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
 from jaxgan.data.anime import load_anime
 from jaxgan.data.cache import digest
+from jaxgan.data.cifar import load_cifar10
 from jaxgan.data.errors import DataError
 from jaxgan.data.folder import load_folder
 from jaxgan.data.glyphs import load_glyphs
@@ -21,6 +21,8 @@ from jaxgan.data.order import indices
 from jaxgan.data.paths import default_cache_dir, default_data_dir
 from jaxgan.data.shapes import load_shapes
 from jaxgan.data.spec import Dataset, DataSpec, Request, require_labels
+from jaxgan.data.tfds_source import load_tfds
+from jaxgan.errors import unknown
 
 __all__ = [
     "DATASETS",
@@ -40,6 +42,8 @@ __all__ = [
 DATASETS: dict[str, Callable[[Request], Dataset]] = {
     "mnist": load_mnist,
     "fashion_mnist": load_fashion_mnist,
+    "cifar10": load_cifar10,
+    "tfds": load_tfds,
     "anime": load_anime,
     "folder": load_folder,
     "shapes": load_shapes,
@@ -73,9 +77,9 @@ def load(
 
     Raises `DataError` for an unknown name, missing or damaged files and settings out of range.
     """
-    source = DATASETS.get(name.partition(":")[0])
-    if source is None or (":" in name and not name.startswith("tfds:")):
-        raise DataError(_unknown(name))
+    source, _, rest = name.partition(":")
+    if source not in DATASETS or bool(rest) != (source == "tfds"):
+        raise _unknown(name)
     if image_size is not None and image_size not in _SIZES:
         raise DataError(f"image_size must be an integer from 8 to 1024, not {image_size!r}")
     if split not in ("train", "holdout"):
@@ -84,7 +88,7 @@ def load(
         raise DataError(f"holdout is a fraction, at least 0 and less than 1, not {holdout}")
     if num_examples is not None and num_examples < 1:
         raise DataError(f"num_examples must be at least 1, not {num_examples}")
-    dataset = source(
+    dataset = DATASETS[source](
         Request(
             name=name,
             data_dir=None if data_dir is None else Path(data_dir).expanduser(),
@@ -113,7 +117,6 @@ def _first(dataset: Dataset, count: int) -> Dataset:
     return Dataset(dataset.spec, dataset.images[:count], labels, fingerprint)
 
 
-def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, DATASETS, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown data set {name!r}{hint} Valid are {', '.join(DATASETS)} and tfds:<name>"
+def _unknown(name: str) -> DataError:
+    valid = ["tfds:<name>" if known == "tfds" else known for known in DATASETS]
+    return DataError(str(unknown("data set", name, valid)))

@@ -60,60 +60,56 @@ def prepared(cache_dir: Path, name: str, key: str, build: Build) -> Prepared:
     found = _open(folder, key)
     if found is not None:
         return found
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(cache_dir / f".{folder.name}.lock") as alone:
-            found = _open(folder, key)  # another process may have built it meanwhile
+    with _locked(cache_dir / f".{folder.name}.lock") as alone:
+        # Meanwhile another process may have built it, or, where there are no locks, removed it.
+        for _ in range(3):
+            found = _open(folder, key)
             if found is not None:
                 return found
-            if alone:
-                _remove_leftovers(folder)
+            with _naming(cache_dir):
+                _remove_remains(folder, alone)
             _build(folder, key, build)
-    except OSError as reason:
-        if reason.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT):
-            raise DataError(
-                f"prepared pictures cannot be written to {cache_dir} ({reason.strerror}); make "
-                "room there or choose another folder with cache_dir"
-            ) from reason
-        raise
-    found = _open(folder, key)
+        found = _open(folder, key)
     if found is None:
-        raise DataError(
-            f"what was just written to {folder} reads back otherwise; is the disk well?"
-        )
+        raise DataError(f"what was just written to {folder} reads back otherwise; check the disk")
     return found
 
 
 def _build(folder: Path, key: str, build: Build) -> None:
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    with _naming(folder.parent):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        chunks, shape = [], None
+        chunks, shape = [], []
         with open(temporary / "images.raw", "wb") as file:
 
             def append(images: np.ndarray) -> None:
-                nonlocal shape
                 data = np.ascontiguousarray(images, np.uint8).data.cast("B")
                 chunks.append((len(data), zlib.crc32(data)))
-                shape = images.shape[1:] if shape is None else shape
-                if images.shape[1:] != shape:
-                    raise ValueError(f"pictures of {images.shape[1:]} and of {shape} in one set")
-                file.write(data)
+                shape[:] = images.shape[1:]
+                with _naming(folder.parent):
+                    file.write(data)
+                    file.flush()
 
             labels, notes = build(append)
         about = {"format": _FORMAT, "key": key, "shape": shape, "chunks": chunks, "notes": notes}
-        if labels is not None:
-            np.save(temporary / "labels.npy", labels)
-            about["labels_crc"] = zlib.crc32((temporary / "labels.npy").read_bytes())
-        line = json.dumps(about)
-        (temporary / "about.json").write_text(f"{line}\n{zlib.crc32(line.encode())}\n")
-        try:
-            os.rename(temporary, folder)
-        except OSError as reason:
-            # Without a lock two may get here; the other one's is as good.
-            if reason.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-                raise
+        with _naming(folder.parent):
+            _finish(temporary, folder, about, labels)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _finish(temporary: Path, folder: Path, about: dict, labels: np.ndarray | None) -> None:
+    if labels is not None:
+        np.save(temporary / "labels.npy", labels)
+        about["labels_crc"] = zlib.crc32((temporary / "labels.npy").read_bytes())
+    line = json.dumps(about)
+    (temporary / "about.json").write_text(f"{line}\n{zlib.crc32(line.encode())}\n")
+    try:
+        os.rename(temporary, folder)
+    except OSError as reason:
+        # Where there are no locks another process may have been first; its set is as good.
+        if reason.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def _open(folder: Path, key: str) -> Prepared | None:
@@ -174,24 +170,47 @@ def _check_chunks(descriptor: int, chunks: list[tuple[int, int]]) -> None:
         raise _Damaged("images.raw changed")
 
 
-def _remove_leftovers(folder: Path) -> None:
-    if folder.exists():  # damaged; a process that has mapped it keeps its pages
-        shutil.rmtree(folder)
-    for leftover in folder.parent.glob(f".{folder.name}.*"):
-        if leftover.is_dir():  # of a process that was killed, for the lock is ours
-            shutil.rmtree(leftover)
+def _remove_remains(folder: Path, alone: bool) -> None:
+    """Removes a damaged set; a process that has mapped it keeps its pages."""
+    if folder.exists():
+        trash = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        os.rename(folder, trash)
+        shutil.rmtree(trash)
+    if alone:  # then what lies there is of processes that were killed
+        for leftover in folder.parent.glob(f".{folder.name}.*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[bool]:
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _log.info("another process is preparing the same pictures; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks: two may build at once, and both are right
-            _log.info("no file locks in %s", path.parent)
-            yield False
-            return
-        yield True
+    """Waits for the lock; False if the file system knows no locks."""
+    with _naming(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    try:
+        yield _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _log.warning("another process is preparing the same pictures; waiting for it")
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def _naming(cache_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as reason:
+        raise DataError(
+            f"prepared pictures cannot be written to {cache_dir} ({reason}); make room there or "
+            "choose another folder with cache_dir"
+        ) from reason

@@ -53,7 +53,7 @@ def load_pictures(request: Request, root: Path) -> Dataset:
     done = prepared(request.cache_dir, request.name, key, partial(_prepare, root, entries, size))
     _judge_corrupt(done.notes["corrupt"], len(entries), root, request.skip_corrupt)
     spec = DataSpec(request.name, size, 3, None, ())
-    return Dataset(spec, done.images, None, digest(size, done.notes["contents"]))
+    return Dataset(spec, done.images, None, digest(_VERSION, size, done.notes["contents"]))
 
 
 def _list(root: Path) -> list[_Entry]:

@@ -112,9 +112,14 @@ def _stencil(font: ImageFont.FreeTypeFont, digit: str) -> np.ndarray:
 
 def _distance_to(mask: np.ndarray) -> np.ndarray:
     """The distance of every pixel from the mask (Felzenszwalb and Huttenlocher, 2012, eq. 3)."""
-    square = (np.arange(_BOX, dtype=np.float32)[:, None] - np.arange(_BOX)) ** 2
-    to_row = np.where(mask[None], square[:, :, None], np.float32(1e6)).min(1)  # within columns
-    return np.sqrt((to_row[:, None, :] + square[None]).min(2)).astype(np.float32)
+    place = np.arange(_BOX, dtype=np.float32)
+    last = np.where(mask, place[:, None], np.float32(-1e3))  # the mask's rows in each column
+    above = place[:, None] - np.maximum.accumulate(last, 0)
+    following = np.where(mask, place[:, None], np.float32(1e3))
+    below = np.minimum.accumulate(following[::-1], 0)[::-1] - place[:, None]
+    in_column = np.minimum(above, below) ** 2
+    across = (place[:, None] - place) ** 2
+    return np.sqrt((in_column[:, None, :] + across).min(2))
 
 
 def _font_paths() -> list[Path]:

@@ -11,7 +11,7 @@ from jaxgan.data.cache import digest
 from jaxgan.data.download import Remote, fetch
 from jaxgan.data.errors import DataError
 from jaxgan.data.paths import default_data_dir
-from jaxgan.data.pictures import square_array
+from jaxgan.data.pictures import resize_all
 from jaxgan.data.spec import Dataset, DataSpec, Request, one_hot
 
 _DIGITS = tuple("0123456789")
@@ -121,8 +121,6 @@ def _from_files(
         raise DataError(f"{labels_path} holds a label {classes.max()}, allowed are 0 to 9")
     size = request.image_size or images.shape[1]
     fingerprint = digest(size, zlib.crc32(images.tobytes()), zlib.crc32(classes.tobytes()))
-    images = images[..., None]
-    if size != images.shape[1]:
-        images = np.stack([square_array(image, size) for image in images])
+    images = resize_all(images[..., None], size)
     spec = DataSpec(request.name, size, 1, "class", names)
     return Dataset(spec, images, one_hot(classes, len(names)), fingerprint)

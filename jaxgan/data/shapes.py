@@ -52,7 +52,7 @@ def _scene(rng: np.random.Generator, pairs: list[tuple[str, str]]) -> Scene:
     distance = _between(rng, 9.2, 10.0)
     eye = distance * np.array([0, -np.cos(elevation), np.sin(elevation)])
     target = np.array([_between(rng, -0.15, 0.15), _between(rng, -0.1, 0.1), 0.45])
-    light = np.array([_between(rng, -0.75, -0.35), _between(rng, -0.5, -0.15), 1.0])
+    light = np.array([_between(rng, -0.9, -0.5), _between(rng, -0.55, -0.2), 1.0])
     return Scene(eye, target, np.radians(31), light / np.linalg.norm(light), _solids(rng, pairs))
 
 
@@ -70,7 +70,9 @@ def _solids(rng: np.random.Generator, pairs: list[tuple[str, str]]) -> tuple[Sol
 def _free_place(rng: np.random.Generator, size: float, placed: list[Solid]):
     while True:
         for _ in range(_TRIES):
-            x, y = _between(rng, -1.75, 1.75), _between(rng, -1.7, 1.9)
+            y = _between(rng, -1.7, 1.9)
+            edge = 2.5 + 0.24 * y - size  # the picture is wider farther away
+            x = _between(rng, -edge, edge)
             if all(_apart(x, y, size, other) for other in placed):
                 return x, y, size
         size *= 0.9  # in the end there is room
@@ -79,7 +81,7 @@ def _free_place(rng: np.random.Generator, size: float, placed: list[Solid]):
 def _apart(x: float, y: float, size: float, other: Solid) -> bool:
     """Not inside one another, and not hidden behind one another."""
     reach = size + other.size
-    beside = abs(x - other.x) > 0.7 * reach or abs(y - other.y) > 1.9 * reach
+    beside = abs(x - other.x) > 0.8 * reach or abs(y - other.y) > 1.9 * reach
     return beside and np.hypot(x - other.x, y - other.y) > 1.12 * reach
 
 

@@ -1,0 +1,173 @@
+"""Pictures from TensorFlow Datasets, without TensorFlow.
+
+TFDS imports no TensorFlow as long as the data are array_record files and are read in random access.
+Preparing a set is another matter: where TFDS's code for it calls TensorFlow (as for MNIST and
+CIFAR-10, which therefore have files of their own here), only data prepared elsewhere can be read.
+"""
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from jaxgan.data.cache import Append, digest, prepared
+from jaxgan.data.download import require_reachable
+from jaxgan.data.errors import DataError
+from jaxgan.data.parallel import ordered_map
+from jaxgan.data.paths import default_data_dir
+from jaxgan.data.pictures import resize_one
+from jaxgan.data.spec import Dataset, DataSpec, Request, one_hot
+from jaxgan.data.split import held_out
+
+_VERSION = 1  # raise it when the pixels change
+_CHUNK = 64  # pictures
+_PARTS = {"train": ("train",), "holdout": ("test", "validation")}
+
+
+class _Fields(NamedTuple):
+    image: str
+    shape: tuple[int | None, ...]
+    label: str | None
+    label_names: tuple[str, ...]
+
+
+def load_tfds(request: Request) -> Dataset:
+    """`tfds:<name>`, where a name may have a configuration, as `tfds:<name>/<configuration>`.
+
+    Pictures `[N, size, size, C]`: grey if TFDS has them so, else RGB; of the size that TFDS says,
+    or 64 if theirs differ. With class labels if it has them. Read from `data_dir`, and prepared
+    there first if need be. The held-out part is TFDS's "test" or "validation", else a fraction
+    `holdout` of "train".
+    """
+    name = request.name.removeprefix("tfds:")
+    data_dir = request.data_dir or default_data_dir()
+    builder = _builder(name, data_dir)
+    fields = _fields(builder, request.name)
+    part, numbers = _part(builder, request)
+    fixed = fields.shape[0] if fields.shape[0] == fields.shape[1] else None
+    size = request.image_size or fixed or 64
+    channels = 1 if fields.shape[2] == 1 else 3
+
+    info = builder.info.splits[part]
+    identity = [builder.info.full_name, part, list(info.shard_lengths), info.num_bytes]
+    chosen = None if numbers is None else [request.split, request.holdout]
+    fingerprint = digest(identity, chosen, size, channels, fields.label)
+    stamps = [(path.name, path.stat().st_mtime_ns) for path in map(Path, info.filepaths)]
+    source = _open(builder, part)
+    numbers = range(len(source)) if numbers is None else numbers
+    build = partial(_decode_all, source, numbers, fields, size)
+    stem = "tfds-" + re.sub(r"\W+", "-", name)
+    key = digest("tfds", _VERSION, fingerprint, stamps)
+    done = prepared(request.cache_dir, stem, key, build)
+    kind = None if fields.label is None else "class"
+    labels = None if done.labels is None else one_hot(done.labels, len(fields.label_names))
+    spec = DataSpec(request.name, size, channels, kind, fields.label_names)
+    return Dataset(spec, done.images, labels, fingerprint)
+
+
+def _builder(name: str, data_dir: Path):
+    import tensorflow_datasets as tfds
+
+    try:
+        builder = tfds.builder(name, data_dir=str(data_dir), file_format="array_record")
+    except tfds.core.DatasetNotFoundError as reason:
+        raise DataError(
+            f"TensorFlow Datasets has no data set {name!r}, and none is prepared in {data_dir}"
+        ) from reason
+    if not builder.is_prepared():
+        _prepare(builder, name, data_dir)
+    return builder
+
+
+def _prepare(builder, name: str, data_dir: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    remedy = (
+        f"prepare {name!r} on a machine that can, with file_format='array_record', and copy it "
+        f"into {data_dir}"
+    )
+    # TFDS would go on trying for minutes.
+    for url in list(builder.url_infos)[:1]:
+        require_reachable(url, remedy)
+    try:
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False)
+        )
+    except ImportError as reason:
+        raise DataError(
+            f"TensorFlow Datasets cannot prepare {name!r} without {reason.name}; {remedy}"
+        ) from reason
+
+
+def _fields(builder, name: str) -> _Fields:
+    import tensorflow_datasets as tfds
+
+    features = dict(builder.info.features.items())
+    images = [key for key, kind in features.items() if isinstance(kind, tfds.features.Image)]
+    labels = [key for key, kind in features.items() if isinstance(kind, tfds.features.ClassLabel)]
+    if not images:
+        raise DataError(f"data set {name!r} holds no pictures but {', '.join(features)}")
+    image = "image" if "image" in images else images[0]
+    label = "label" if "label" in labels else (labels + [None])[0]
+    names = () if label is None else tuple(features[label].names)
+    return _Fields(image, tuple(features[image].shape), label, names)
+
+
+def _part(builder, request: Request) -> tuple[str, list[int] | None]:
+    """The split of TFDS's, and which of its examples if not all."""
+    splits = builder.info.splits
+    for part in _PARTS[request.split]:
+        if part in splits:
+            return part, _chosen(splits, part, request)
+    if request.split == "train" or "train" not in splits:
+        raise DataError(f"data set {request.name!r} has no part 'train' but {', '.join(splits)}")
+    if request.holdout == 0:
+        raise DataError(
+            f"data set {request.name!r} has no held-out part of its own; ask for one with "
+            "holdout=0.1, say, in training and in evaluation"
+        )
+    return "train", _chosen(splits, "train", request)
+
+
+def _chosen(splits, part: str, request: Request) -> list[int] | None:
+    own = any(name in splits for name in _PARTS["holdout"])
+    if own or request.holdout == 0:
+        return None
+    wanted = request.split == "holdout"
+    return [
+        i for i in range(splits[part].num_examples) if held_out(str(i), request.holdout) == wanted
+    ]
+
+
+def _open(builder, part: str) -> Sequence:
+    try:
+        return builder.as_data_source(part)
+    except NotImplementedError as reason:
+        raise DataError(
+            f"{builder.data_path} is not in array_record format, which reading without TensorFlow "
+            "needs; prepare it with file_format='array_record'"
+        ) from reason
+
+
+def _decode_all(
+    source: Sequence, numbers: Sequence[int], fields: _Fields, size: int, append: Append
+):
+    def decode_some(begin: int):
+        images, labels = [], []
+        for i in numbers[begin : begin + _CHUNK]:
+            example = source[i]
+            images.append(resize_one(example[fields.image], size))
+            labels.append(0 if fields.label is None else int(example[fields.label]))
+        return np.stack(images), labels
+
+    labels = []
+    with tqdm(total=len(numbers), desc="preparing", unit="img", disable=None) as bar:
+        for images, some in ordered_map(decode_some, range(0, len(numbers), _CHUNK)):
+            append(images)
+            labels += some
+            bar.update(len(images))
+    return None if fields.label is None else np.array(labels, np.int64), {}

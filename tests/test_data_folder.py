@@ -1,0 +1,187 @@
+"""Folders and zips of pictures."""
+
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxgan.data import DataError, load
+from jaxgan.data.split import held_out
+
+
+def picture(i: int) -> Image.Image:
+    return Image.fromarray(np.full((12, 12, 3), i, np.uint8))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pictures, number i all of grey i, some in a subfolder, beside files that are none."""
+    root = tmp_path / "pictures"
+    (root / "more").mkdir(parents=True)
+    for i in range(10):
+        name = f"{i}.PNG" if i < 5 else f"more/{i}.bmp"
+        picture(i).save(root / name)
+    (root / "notes.txt").write_text("not a picture")
+    (root / "._0.png").write_bytes(b"what macOS leaves behind")
+    return root
+
+
+@pytest.fixture
+def load_it(tmp_path):
+    def load_folder(data_dir, name="folder", **settings):
+        return load(name, data_dir=data_dir, cache_dir=tmp_path / "cache", **settings)
+
+    return load_folder
+
+
+def packed(folder, target, top=""):
+    with zipfile.ZipFile(target, "w") as archive:
+        for root, _, files in os.walk(folder):
+            for name in files:
+                path = os.path.join(root, name)
+                archive.write(path, top + os.path.relpath(path, folder))
+    return target
+
+
+def greys(dataset):
+    return dataset.images[:, 0, 0, 0].tolist()
+
+
+def test_nested_pictures_in_the_order_of_their_names(folder, load_it):
+    dataset = load_it(folder, image_size=8)
+    assert greys(dataset) == list(range(10))
+    assert dataset.images.shape == (10, 8, 8, 3) and dataset.images.dtype == np.uint8
+    assert dataset.labels is None and len(dataset) == 10
+    assert dataset.spec == ("folder", 8, 3, None, (), False)
+
+
+def test_the_default_size_is_64(folder, load_it):
+    assert load_it(folder).images.shape == (10, 64, 64, 3)
+
+
+@pytest.mark.parametrize("top", ["", "faces/"])
+def test_a_zip_equals_its_folder(folder, load_it, tmp_path, top):
+    packed_to = packed(folder, tmp_path / "pictures.zip", top)
+    for settings in [{}, {"holdout": 0.5}, {"holdout": 0.5, "split": "holdout"}]:
+        one, other = load_it(folder, **settings), load_it(packed_to, **settings)
+        np.testing.assert_array_equal(one.images, other.images)
+        assert one.fingerprint == other.fingerprint
+
+
+def test_touched_or_moved_pictures_are_the_same_and_changed_ones_are_not(folder, load_it):
+    before = load_it(folder).fingerprint
+    os.utime(folder / "3.PNG", (1, 1))
+    moved = folder.rename(folder.parent / "moved")
+    assert load_it(moved).fingerprint == before
+    picture(77).save(moved / "3.PNG")
+    assert load_it(moved).fingerprint != before
+
+
+@pytest.mark.parametrize("settings", [{"image_size": 32}, {"holdout": 0.5}, {"num_examples": 5}])
+def test_settings_that_change_the_pictures_change_the_fingerprint(folder, load_it, settings):
+    assert load_it(folder).fingerprint != load_it(folder, **settings).fingerprint
+
+
+def test_num_examples_takes_the_first(folder, load_it):
+    assert greys(load_it(folder, num_examples=4)) == [0, 1, 2, 3]
+    with pytest.raises(DataError, match="num_examples=11 were asked for .* has 10"):
+        load_it(folder, num_examples=11)
+
+
+def test_held_out_pictures_are_disjoint_and_stay_when_others_come(folder, load_it):
+    def parts():
+        settings = {"holdout": 0.4}
+        train = greys(load_it(folder, **settings))
+        return set(train), set(greys(load_it(folder, split="holdout", **settings)))
+
+    train, held = parts()
+    assert train and held and train.isdisjoint(held) and train | held == set(range(10))
+    for i in range(10, 20):
+        picture(i).save(folder / f"{i}.png")
+    more_train, more_held = parts()
+    assert train <= more_train and held <= more_held
+
+
+def test_the_held_out_fraction_is_what_was_asked_for():
+    held = sum(held_out(f"{i}.jpg", 0.1) for i in range(10_000))
+    assert 850 < held < 1150  # the standard deviation is 30
+
+
+def test_holding_out_needs_a_fraction(folder, load_it):
+    with pytest.raises(DataError, match="no held-out part of its own; .* holdout=0.1"):
+        load_it(folder, split="holdout")
+
+
+def test_a_part_without_pictures_is_an_error(folder, load_it):
+    with pytest.raises(DataError, match="none of the 10 pictures .* left for the part 'holdout'"):
+        load_it(folder, split="holdout", holdout=1e-9)
+
+
+@pytest.fixture
+def damaged(folder):
+    (folder / "2.PNG").write_bytes(b"")
+    good = (folder / "more" / "7.bmp").read_bytes()
+    (folder / "more" / "7.bmp").write_bytes(good[:60])
+    return folder
+
+
+def test_corrupt_pictures_are_named(damaged, load_it):
+    for _ in range(2):  # decoded, then from the cache
+        with pytest.raises(DataError, match=r"2 of 10 .*2.PNG \(zero bytes\); more/7.bmp \(.*skip"):
+            load_it(damaged)
+
+
+def test_corrupt_pictures_are_skipped_and_counted(damaged, load_it, caplog):
+    assert greys(load_it(damaged, skip_corrupt=True)) == [0, 1, 3, 4, 5, 6, 8, 9]
+    assert "2 of 10 pictures" in caplog.text and "skipped" in caplog.text
+
+
+def test_a_damaged_member_of_a_zip_is_corrupt(folder, load_it, tmp_path):
+    path = packed(folder, tmp_path / "pictures.zip")
+    data = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        data[archive.getinfo("more/8.bmp").header_offset + 100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"1 of 10 .*more/8.bmp \(Bad CRC-32"):
+        load_it(path)
+
+
+def test_all_pictures_corrupt_is_an_error(tmp_path, load_it):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.jpg").write_bytes(b"x")
+    with pytest.raises(DataError, match="none of the 1 pictures"):
+        load_it(tmp_path / "pictures", skip_corrupt=True)
+
+
+def test_missing_empty_and_other_things_are_errors(tmp_path, load_it):
+    with pytest.raises(DataError, match="needs data_dir"):
+        load_it(None)
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        load_it(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty holds no pictures; files that end in .jpg"):
+        load_it(tmp_path / "empty")
+    (tmp_path / "letter").write_text("dear reader")
+    with pytest.raises(DataError, match="neither a folder nor a .zip"):
+        load_it(tmp_path / "letter")
+
+
+@pytest.mark.parametrize("place", ["anime", "anime-faces"])
+def test_anime_is_found_in_its_places(folder, load_it, tmp_path, place):
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    packed_to = packed(folder, data_dir / f"{place}.zip")
+    assert len(load_it(data_dir, "anime")) == 10
+    assert len(load_it(packed_to, "anime")) == 10
+    packed_to.unlink()
+    folder.rename(data_dir / place)
+    assert len(load_it(data_dir, "anime")) == 10
+    assert len(load_it(data_dir / place, "anime")) == 10
+
+
+def test_missing_anime_says_where_it_belongs(load_it, tmp_path, monkeypatch):
+    monkeypatch.setenv("JAXGAN_DATA", str(tmp_path / "here"))
+    with pytest.raises(DataError, match=f"{tmp_path / 'here'}; put a folder or .zip"):
+        load_it(None, "anime")
