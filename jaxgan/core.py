@@ -138,7 +138,16 @@ class Stage(NamedTuple):
 
 
 def init_state(gan: Gan, rng: Array) -> GanState:
-    """Returns the state before the first step."""
+    """Returns the state before the first step.
+
+    Raises:
+      ValueError: if the first update does not run on every step: it draws what the others look at.
+    """
+    if gan.updates[0].every != 1:
+        raise ValueError(
+            f"the first update must run on every step and has every={gan.updates[0].every}: it "
+            "draws the batch that later ones look at; put another update before it"
+        )
     variables = gan.init(rng)
     return GanState(
         step=jnp.zeros((), jnp.int32),
@@ -146,7 +155,8 @@ def init_state(gan: Gan, rng: Array) -> GanState:
         opt={name: tx.init(variables[name]["params"]) for name, tx in gan.optimizers.items()},
         # Copied, because aliased buffers cannot be donated.
         ema=jax.tree.map(jnp.copy, variables["generator"]),
-        memory=jax.tree.map(jnp.asarray, dict(gan.memory)),
+        # Python's numbers would be weakly typed, and the second step compile again.
+        memory=jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), dict(gan.memory)),
         skipped={
             "row": jnp.zeros(len(gan.updates), jnp.int32),
             "total": jnp.zeros((), jnp.int32),
@@ -170,7 +180,8 @@ def example_keys(rng: Array, index: Array) -> Array:
 
 def normalise(image: Array) -> Array:
     """Maps uint8 images to float32 in [-1, 1]; floats pass unchanged."""
-    return image.astype(jnp.float32) / 127.5 - 1.0 if image.dtype == jnp.uint8 else image
+    # In this order the ends are -1 and 1 exactly, also where XLA multiplies by the reciprocal.
+    return (image.astype(jnp.float32) - 127.5) / 127.5 if image.dtype == jnp.uint8 else image
 
 
 def draws(gan: Gan, number: int) -> bool:
@@ -237,7 +248,8 @@ def _all_finite(tree):
 
 
 def _select(condition, new, old):
-    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), new, old)
+    # The mean over the devices makes floats of integers: they become what they were.
+    return jax.tree.map(lambda n, o: jnp.where(condition, n.astype(o.dtype), o), new, old)
 
 
 def update_step(gan: Gan, number: int) -> Callable:
@@ -246,7 +258,7 @@ def update_step(gan: Gan, number: int) -> Callable:
     It runs per device, with the axis `AXIS` in scope: the batch is the device's part, state, key
     and results are the same everywhere. The key must be the run's, folded with the repeat. The
     update changes its player's variables and optimiser state, the memory, and the skip counter. A
-    loss or gradient that is not finite on any device undoes all of it except the counter.
+    loss, gradient or new variable that is not finite on any device undoes all but the counter.
     """
     update = gan.updates[number]
     player, tx = update.player, gan.optimizers[update.player]
@@ -263,12 +275,11 @@ def update_step(gan: Gan, number: int) -> Callable:
         value, grads = jax.value_and_grad(loss, has_aux=True)(old["params"], state, batch, rng)
         value, grads = jax.lax.pmean((value, grads), AXIS)
         total, (stats, memory, metrics) = value
-        finite = _all_finite((total, grads))
-
         delta, opt = tx.update(grads, state.opt[player], old["params"])
-        moved = ({**stats, "params": optax.apply_updates(old["params"], delta)}, opt)
+        own = {**stats, "params": optax.apply_updates(old["params"], delta)}
+        finite = _all_finite((total, grads, own))
         go = finite if update.when is None else finite & update.when(state.memory)
-        own, opt = _select(go, moved, (dict(old), state.opt[player]))
+        own, opt = _select(go, (own, opt), (dict(old), state.opt[player]))
         row = jnp.where(finite, 0, state.skipped["row"][number] + 1)
         skipped = {
             "row": state.skipped["row"].at[number].set(row),

@@ -64,7 +64,8 @@ def iterate(
 ) -> Iterator[tuple[int, GanState, Mapping[str, Array]]]:
     """Yields (finished steps, state, metrics) after each iteration, without end.
 
-    The buffers of a state are given away when the next one is asked for.
+    The buffers of a state are given away when the next one is asked for. Metrics are the latest
+    values: those of lazy updates stay until they run again.
 
     Args:
       gan: the method.
@@ -76,14 +77,14 @@ def iterate(
     _, key = jax.random.split(jax.random.key(seed))
     most = max(update.repeat for update in gan.updates)
     keys = [jax.random.fold_in(key, repeat) for repeat in range(most)]
-    step, batch = int(state.step), None
+    step, metrics = int(state.step), {}
     while True:
-        metrics = {}
+        metrics = dict(metrics)
         for number, update in enumerate(gan.updates):
             if step % update.every:
                 continue
             for repeat in range(update.repeat):
-                if draws(gan, number) or batch is None:
+                if draws(gan, number):
                     batch = parallel.shard(next(data))
                 state, measured = program.updates[number](state, batch, keys[repeat])
                 metrics |= measured

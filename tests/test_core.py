@@ -1,0 +1,467 @@
+"""The game itself, played by hand-made Gans: who moves when, what is seen, drawn and kept."""
+
+import itertools
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import (
+    DISCRIMINATOR,
+    GENERATOR,
+    SEED,
+    TOY,
+    first_state,
+    float_batch,
+    on_host,
+    virtual,
+)
+
+from jaxgan.core import (
+    GanState,
+    Update,
+    draws,
+    end_step,
+    example_keys,
+    images_drawn,
+    init_state,
+    normalise,
+)
+from jaxgan.train import Program, iterate
+
+KEY = jax.random.key(7)
+
+
+def _seen(view):
+    """A number that tells which pictures a term saw."""
+    return view.batch["image"].mean()
+
+
+def _drawn(view):
+    """A number that tells which keys a term was given."""
+    return jax.vmap(jax.random.uniform)(view.rng).mean()
+
+
+def _latent(view):
+    """A number that tells which pictures were generated."""
+    return view.fake.image.mean()
+
+
+WATCHED = {"seen": (0.0, _seen), "drawn": (0.0, _drawn), "latent": (0.0, _latent)}
+WATCHING = TOY._replace(
+    updates=tuple(
+        update._replace(objective={**update.objective, **WATCHED}) for update in TOY.updates
+    )
+)
+play_watching = virtual(WATCHING, 0), virtual(WATCHING, 1)
+discriminate, generate = virtual(TOY, 0), virtual(TOY, 1)
+
+
+class Call(NamedTuple):
+    step: int
+    update: int
+    batch: int
+    key: tuple[int, ...]
+
+
+def _schedule(updates, steps):
+    """Lets the loop run these updates, which do nothing but note when they are called, and on what.
+
+    Returns the calls and, for each iteration, the batches taken by then and its metrics.
+    """
+    calls, taken, after = [], itertools.count(), []
+
+    def note(number):
+        def run(state, batch, rng):
+            key = tuple(jax.random.key_data(rng).tolist())
+            calls.append(Call(state.step, number, int(batch["image"].max()), key))
+            return state, {f"update {number}": state.step}
+
+        return run
+
+    gan = TOY._replace(updates=updates)
+    program = Program(
+        tuple(note(number) for number in range(len(updates))),
+        lambda state: state.replace(step=state.step + 1),
+    )
+    data = ({"image": np.full((8, 2, 2, 1), number)} for number in taken)
+    iterations = iterate(gan, program, GanState(0, {}, {}, {}, {}, {}), data, SEED)
+    for _, _, metrics in itertools.islice(iterations, steps):
+        after.append((1 + max(call.batch for call in calls), metrics))
+    return calls, after
+
+
+# Keys, pictures, the first state
+
+
+def test_an_examples_key_depends_on_its_index_alone():
+    keys = jax.random.key_data(example_keys(KEY, jnp.arange(8)))
+    np.testing.assert_array_equal(
+        jax.random.key_data(example_keys(KEY, jnp.arange(4, 8))), keys[4:]
+    )
+    assert len(np.unique(keys, axis=0)) == 8
+    other = jax.random.key_data(example_keys(jax.random.key(8), jnp.arange(8)))
+    assert not (keys == other).all(1).any()
+
+
+def test_bytes_become_floats_in_range_and_floats_pass():
+    image = jax.jit(normalise)(jnp.arange(256, dtype=jnp.uint8))
+    assert image.dtype == jnp.float32
+    assert image[0] == -1 and image[255] == 1
+    np.testing.assert_array_equal(image, -image[::-1])
+    np.testing.assert_allclose(np.diff(image), 2 / 255, rtol=1e-4)
+    np.testing.assert_array_equal(normalise(jnp.array([-3.5, 0.25])), [-3.5, 0.25])
+
+
+def test_the_first_state():
+    state = first_state(TOY._replace(memory={"p": 0.5}))
+    assert state.step == 0 and state.step.dtype == jnp.int32
+    assert state.memory["p"] == 0.5 and not state.memory["p"].weak_type  # or all compiles again
+    np.testing.assert_array_equal(state.skipped["row"], [0, 0])
+    chex.assert_trees_all_equal(state.ema, state.variables["generator"])
+    ema, own = jax.tree.leaves(state.ema), jax.tree.leaves(state.variables["generator"])
+    for copy, original in zip(ema, own, strict=True):
+        # An aliased buffer cannot be donated.
+        assert copy.unsafe_buffer_pointer() != original.unsafe_buffer_pointer()
+
+
+def test_the_seed_decides_the_first_state():
+    chex.assert_trees_all_equal(first_state(), first_state())
+    other = init_state(TOY, jax.random.key(SEED + 1)).variables["generator"]["params"]["w"]
+    assert not (other == first_state().variables["generator"]["params"]["w"]).any()
+
+
+# Law 1: an update changes one player
+
+
+@pytest.mark.parametrize(("number", "other"), [(0, "generator"), (1, "discriminator")])
+def test_an_update_changes_its_player_and_no_one_else(number, other):
+    state = first_state()
+    after, _ = (discriminate, generate)[number](state, float_batch(), KEY)
+    (own,) = {"generator", "discriminator"} - {other}
+    for field in ("variables", "opt"):
+        chex.assert_trees_all_equal(getattr(after, field)[other], getattr(state, field)[other])
+    chex.assert_trees_all_equal(
+        (after.ema, after.step, after.memory, after.skipped),
+        (state.ema, state.step, state.memory, state.skipped),
+    )
+    for new, old in zip(
+        jax.tree.leaves(after.variables[own]), jax.tree.leaves(state.variables[own]), strict=True
+    ):
+        assert not np.array_equal(new, old)
+
+
+def test_real_and_generated_pictures_are_normalised_as_two_batches():
+    def watch(view):
+        return view.on_real.source.mean()
+
+    objective = {**DISCRIMINATOR.objective, "real": (0.0, watch), "latent": (0.0, _latent)}
+    gan = TOY._replace(updates=(DISCRIMINATOR._replace(objective=objective),))
+    state, batch = first_state(), float_batch()
+    after, metrics = virtual(gan)(state, batch, KEY)
+    x = batch["image"].reshape(8, 4)
+    params = state.variables["discriminator"]["params"]
+    real = np.tanh((x - x.mean(0)) @ params["u"]) + x @ params["v"]
+    np.testing.assert_allclose(metrics["discriminator/real"], real.mean(), rtol=1e-5)
+    # The running mean takes the real batch in first, and then the generated one.
+    mean = np.asarray(after.variables["discriminator"]["batch_stats"]["mean"])
+    generated = (mean - 0.9 * (0.1 * x.mean(0))) / 0.1
+    np.testing.assert_allclose(generated.mean(), metrics["discriminator/latent"], atol=1e-5)
+
+
+def test_terms_look_without_leaving_a_trace_in_the_statistics():
+    def look(view):
+        made = view.generate(view.batch, view.rng)
+        return view.score(made.image + 5).source.mean() + view.score(view.batch["image"]).source[0]
+
+    def statistics(objective):
+        gan = TOY._replace(updates=(DISCRIMINATOR._replace(objective=objective),))
+        after, _ = virtual(gan)(first_state(), float_batch(), KEY)
+        return after.variables["discriminator"]["batch_stats"]
+
+    chex.assert_trees_all_equal(
+        statistics(DISCRIMINATOR.objective),
+        statistics({**DISCRIMINATOR.objective, "look": (0.0, look)}),
+    )
+
+
+def test_a_term_of_weight_zero_is_watched_and_moves_nothing():
+    for plain, watching, player in zip(
+        (discriminate, generate), play_watching, ("discriminator", "generator"), strict=True
+    ):
+        expected, _ = plain(first_state(), float_batch(), KEY)
+        actual, metrics = watching(first_state(), float_batch(), KEY)
+        chex.assert_trees_all_equal(actual, expected)
+        assert metrics.keys() >= {f"{player}/{name}" for name in ("loss", *WATCHED)}
+
+
+def test_weights_scale_the_terms():
+    def score(view):
+        return view.on_real.source.mean()
+
+    def squared(view):
+        return jnp.square(view.on_real.source).mean()
+
+    def gradient(a, b):
+        update = Update("discriminator", {"a": (a, score), "b": (b, squared)})
+        play = virtual(TOY._replace(updates=(update,)))
+        after, _ = play(first_state(), float_batch(), KEY)
+        before = first_state().variables["discriminator"]["params"]["v"]
+        return np.asarray(after.variables["discriminator"]["params"]["v"] - before)
+
+    both = gradient(2.0, 3.0)
+    np.testing.assert_allclose(both, 2 * gradient(1.0, 0.0) + 3 * gradient(0.0, 1.0), atol=1e-6)
+    assert np.abs(both).max() > 1e-2
+
+
+# Law 2: what is drawn
+
+
+def test_every_step_update_and_repeat_draws_anew():
+    state, drawn = first_state(), set()
+    keys = [jax.random.fold_in(KEY, repeat) for repeat in range(2)]
+    for play, player in zip(play_watching, ("discriminator", "generator"), strict=True):
+        for key, step in itertools.product(keys, (0, 1)):
+            _, metrics = play(state.replace(step=jnp.int32(step)), float_batch(), key)
+            drawn |= {float(metrics[f"{player}/{name}"]) for name in ("drawn", "latent")}
+            _, again = play(state.replace(step=jnp.int32(step)), float_batch(), key)
+            chex.assert_trees_all_equal(metrics, again)
+    assert len(drawn) == 2 * 2 * 2 * 2
+
+
+# Who moves when, and which pictures are seen
+
+
+def test_repeat_takes_a_batch_each_time_and_later_updates_see_the_last():
+    calls, _ = _schedule((DISCRIMINATOR._replace(repeat=3), GENERATOR), 2)
+    assert [(c.step, c.update, c.batch) for c in calls] == [
+        (0, 0, 0),
+        (0, 0, 1),
+        (0, 0, 2),
+        (0, 1, 2),
+        (1, 0, 3),
+        (1, 0, 4),
+        (1, 0, 5),
+        (1, 1, 5),
+    ]
+    # A key for each repeat; the step and the update are folded in by the update itself.
+    assert len({c.key for c in calls}) == 3
+    assert [c.key for c in calls[:4]] == [c.key for c in calls[4:]]
+
+
+def test_fresh_draws_its_own_batch():
+    updates = (DISCRIMINATOR, GENERATOR._replace(fresh=True), GENERATOR)
+    calls, _ = _schedule(updates, 2)
+    assert [(c.update, c.batch) for c in calls] == [(0, 0), (1, 1), (2, 1), (0, 2), (1, 3), (2, 3)]
+
+
+def test_every_runs_on_the_steps_divisible_by_it():
+    calls, after = _schedule((DISCRIMINATOR, DISCRIMINATOR._replace(every=3), GENERATOR), 5)
+    assert [c.step for c in calls if c.update == 1] == [0, 3]
+    assert [c.step for c in calls if c.update == 2] == [0, 1, 2, 3, 4]
+    # The last value of a lazy term stays in sight, whenever a line is logged.
+    assert [metrics["update 1"] for _, metrics in after] == [0, 0, 0, 3, 3]
+    assert [metrics["update 0"] for _, metrics in after] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "updates",
+    [
+        (DISCRIMINATOR, GENERATOR),
+        (DISCRIMINATOR._replace(repeat=2), GENERATOR),
+        (DISCRIMINATOR, GENERATOR._replace(fresh=True, repeat=2)),
+        (DISCRIMINATOR, DISCRIMINATOR._replace(every=3), GENERATOR._replace(every=2, fresh=True)),
+        (GENERATOR, DISCRIMINATOR._replace(every=2, repeat=3, fresh=True)),
+    ],
+)
+def test_images_drawn_is_what_the_loop_draws(updates):
+    _, after = _schedule(updates, 7)
+    expected = [0, *(8 * batches for batches, _ in after)]
+    gan = TOY._replace(updates=updates)
+    assert [images_drawn(gan, 8, steps) for steps in range(8)] == expected
+
+
+def test_only_the_first_update_and_fresh_ones_draw():
+    gan = TOY._replace(updates=(DISCRIMINATOR, GENERATOR, GENERATOR._replace(fresh=True)))
+    assert [draws(gan, number) for number in range(3)] == [True, False, True]
+
+
+def test_a_lazy_first_update_is_refused():
+    gan = TOY._replace(updates=(DISCRIMINATOR._replace(every=2), GENERATOR))
+    with pytest.raises(ValueError, match="the first update .* every=2"):
+        first_state(gan)
+
+
+def test_when_keeps_a_player_still_and_lets_the_memory_go_on():
+    def count(view):
+        return jnp.zeros(()), {"calls": view.memory["calls"] + 1}
+
+    update = Update(
+        "discriminator",
+        {**DISCRIMINATOR.objective, "calls": (0.0, count)},
+        when=lambda memory: memory["calls"] >= 2,
+    )
+    gan = TOY._replace(updates=(update,), memory={"calls": 0.0})
+    play, state, moved = virtual(gan), first_state(gan), []
+    for _ in range(4):
+        after, _ = play(state, float_batch(), KEY)
+        before = state.variables["discriminator"]
+        moved.append(
+            not all(
+                jax.tree.leaves(
+                    jax.tree.map(np.array_equal, after.variables["discriminator"], before)
+                )
+            )
+        )
+        state = after
+    assert moved == [False, False, True, True]
+    assert state.memory["calls"] == 4
+    assert state.skipped["total"] == 0  # staying put is no accident
+
+
+def test_memory_is_what_terms_return_and_keeps_its_type():
+    def remember(view):
+        mean = view.on_real.source.mean()
+        return mean, {"count": view.memory["count"] + 2, "mean": jax.lax.stop_gradient(mean)}
+
+    objective = {"loss": (1.0, remember)}
+    gan = TOY._replace(
+        updates=(Update("discriminator", objective),),
+        memory={"count": jnp.zeros((), jnp.int32), "mean": 0.0, "other": 4.0},
+    )
+    state, play = first_state(gan), virtual(gan, devices=4)
+    for _ in range(2):
+        state, metrics = play(state, float_batch(), KEY)
+    assert state.memory["count"] == 4 and state.memory["count"].dtype == jnp.int32
+    assert state.memory["mean"] == metrics["discriminator/loss"]  # the mean over the devices
+    assert state.memory["other"] == 4
+
+
+def test_prepare_changes_what_the_discriminator_sees():
+    def prepare(batch, context):
+        noise = jax.vmap(jax.random.uniform)(context.rng)[:, None, None, None]
+        return {**batch, "image": 0 * batch["image"] + noise}
+
+    play, batch = virtual(WATCHING._replace(prepare=prepare)), float_batch()
+    state, metrics = play(first_state(), batch, KEY)
+    other, same = play(first_state(), {**batch, "image": batch["image"] + 1}, KEY)
+    chex.assert_trees_all_equal((state, metrics), (other, same))
+    seen = metrics["discriminator/seen"]
+    assert 0.1 < seen < 0.9
+    assert not np.isclose(seen, metrics["discriminator/drawn"])  # keys of its own
+
+
+def test_prepare_is_given_floats_in_range():
+    def prepare(batch, context):
+        assert batch["image"].dtype == jnp.float32
+        return batch
+
+    image = np.full((8, 2, 2, 1), 255, np.uint8)
+    play = virtual(WATCHING._replace(prepare=prepare))
+    _, metrics = play(first_state(), {**float_batch(), "image": image}, KEY)
+    assert metrics["discriminator/seen"] == 1
+
+
+# What is not finite
+
+
+def _poisoned():
+    batch = float_batch()
+    batch["image"][5, 0, 0, 0] = np.nan
+    return batch
+
+
+def test_a_batch_with_nan_leaves_nothing_but_a_count():
+    gan = TOY._replace(memory={"mean": 0.5})
+    state = first_state(gan)
+    after, metrics = virtual(gan)(state, _poisoned(), KEY)
+    np.testing.assert_array_equal(after.skipped["row"], [1, 0])
+    assert after.skipped["total"] == 1 == metrics["skipped"] == metrics["skipped_in_row"]
+    assert np.isnan(metrics["discriminator/loss"])
+    chex.assert_trees_all_equal(after.replace(skipped=state.skipped), state)
+
+
+def test_the_player_that_does_not_look_at_the_batch_moves_on():
+    state = first_state()
+    after, metrics = generate(state, _poisoned(), KEY)
+    clean, _ = generate(state, float_batch(), KEY)
+    chex.assert_trees_all_equal(after, clean)
+    assert metrics["skipped"] == 0
+
+
+def test_skips_are_counted_in_a_row_and_in_all():
+    state, rows = first_state(), []
+    for batch in (_poisoned(), _poisoned(), float_batch(), _poisoned()):
+        state, metrics = discriminate(state, batch, KEY)
+        rows.append(int(metrics["skipped_in_row"]))
+        # A generator that moves does not hide that the discriminator is stuck.
+        state, metrics = generate(state, batch, KEY)
+        assert metrics["skipped_in_row"] == rows[-1]
+    assert rows == [1, 2, 0, 1]
+    assert state.skipped["total"] == 3
+
+
+def test_memory_of_an_undone_update_is_forgotten():
+    def remember(view):
+        return view.on_real.source.mean(), {"p": view.memory["p"] + 1}
+
+    gan = TOY._replace(
+        updates=(Update("discriminator", {"loss": (1.0, remember)}),), memory={"p": 0.0}
+    )
+    state, _ = virtual(gan)(first_state(gan), _poisoned(), KEY)
+    assert state.memory["p"] == 0
+
+
+def test_a_gradient_that_is_not_finite_is_enough():
+    def root(view):
+        score = view.on_real.source - view.on_real.source
+        return jnp.sqrt(jnp.square(score)).mean()  # 0, with a gradient that is NaN
+
+    gan = TOY._replace(updates=(Update("discriminator", {"loss": (1.0, root)}),))
+    state, metrics = virtual(gan)(first_state(gan), float_batch(), KEY)
+    assert metrics["discriminator/loss"] == 0
+    assert metrics["skipped"] == 1
+    chex.assert_trees_all_equal(state.variables, first_state(gan).variables)
+
+
+def test_statistics_that_are_not_finite_are_not_kept():
+    def score(variables, image, label, context):
+        scores, stats = TOY.score(variables, image, label, context)
+        return scores, jax.tree.map(lambda x: x / 0, stats)
+
+    gan = TOY._replace(score=score)
+    state, metrics = virtual(gan)(first_state(), float_batch(), KEY)
+    assert np.isfinite(metrics["discriminator/loss"])
+    assert metrics["skipped"] == 1
+    chex.assert_trees_all_equal(state.variables, first_state().variables)
+
+
+# The end of an iteration
+
+
+def test_the_end_of_an_iteration_averages_the_generator_and_counts():
+    gan = TOY._replace(ema=lambda step: jnp.where(step < 1, 0.0, 0.75))
+    state = first_state()
+    state = state.replace(ema=jax.tree.map(lambda x: x + 4, state.ema))
+    end = jax.jit(end_step(gan))
+    first = end(state)
+    chex.assert_trees_all_close(first.ema, state.variables["generator"])  # decay 0: the last
+    state = state.replace(step=jnp.int32(1))
+    second = end(state)
+    expected = jax.tree.map(lambda x: x + 3, state.variables["generator"])
+    chex.assert_trees_all_close(second.ema, expected, rtol=1e-6)
+    assert second.step == 2
+    chex.assert_trees_all_equal(
+        second.replace(ema=state.ema, step=state.step), state
+    )  # and nothing else
+
+
+def test_collections_other_than_parameters_and_batch_statistics_are_copied():
+    state = first_state()
+    generator = {**state.variables["generator"], "spectral": {"u": jnp.arange(3.0)}}
+    ema = {**generator, "spectral": {"u": jnp.zeros(3)}}
+    state = state.replace(variables={**state.variables, "generator": generator}, ema=ema)
+    after = on_host(end_step(TOY._replace(ema=lambda step: 0.9))(state))
+    np.testing.assert_array_equal(after.ema["spectral"]["u"], [0, 1, 2])
