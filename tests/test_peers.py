@@ -1,0 +1,117 @@
+"""The models' networks against the same ones in PyTorch, with the same weights."""
+
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from conftest import ROOT
+
+from jaxgan.core import AXIS, Context, Plan
+from jaxgan.data import DataSpec
+from jaxgan.models import MODELS
+
+torch = pytest.importorskip("torch")
+
+COURSE = {"width": 4, "kernel": 5, "linear_stem": True, "bias": True}
+CASES = {
+    "gan": ("gan", {}, 8, 1),
+    "dcgan": ("dcgan", {"width": 4}, 16, 3),
+    "dcgan of the courses": ("dcgan", COURSE, 16, 3),
+    "dcgan at 28 px": ("dcgan", COURSE, 28, 1),
+    "wgan_gp": ("wgan_gp", {"width": 4}, 16, 3),
+}
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize(("model", "fields", "size", "channels"), CASES.values(), ids=CASES)
+def test_networks_compute_what_pytorchs_do(model, fields, size, channels, train, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import torch_models
+
+    config = dataclasses.replace(MODELS[model].Config(), **fields)
+    gan = MODELS[model].make(DataSpec("noise", size, channels, None, ()), config, Plan(8, 1))
+    rng = np.random.default_rng(0)
+    # Drawn, not initialised, so that no bias or running mean is zero; running variances are > 0.
+    variables = jax.tree.map(
+        lambda x: rng.uniform(0, 0.2, x.shape).astype(np.float32) - 0.1 * (x.ndim > 1),
+        jax.eval_shape(gan.init, jax.random.key(0)),
+    )
+    networks = torch_models.NETWORKS[model](config, size, channels)
+    for player, network in zip(("generator", "discriminator"), networks, strict=True):
+        _carry(variables[player], network.train(train))
+    context = Context(0, None, {}, train)
+
+    latent = rng.normal(size=(8, config.latent_size)).astype(np.float32)
+    image = rng.uniform(-1, 1, (8, size, size, channels)).astype(np.float32)
+
+    @jax.jit
+    @functools.partial(jax.vmap, axis_name=AXIS)
+    def compute(latent, image):
+        def score(image):
+            return gan.score(variables["discriminator"], image, None, context)[0].source
+
+        gradient = jax.grad(lambda x: (score(x) ** 2).sum())(image)
+        fake, _ = gan.generate(variables["generator"], {"latent": latent}, context)
+        return fake.image, score(image), gradient
+
+    fake, source, gradient = (x[0] for x in compute(latent[None], image[None]))
+    torch_image = torch.tensor(image).permute(0, 3, 1, 2).requires_grad_()
+    torch_source = networks.discriminator(torch_image)
+    (torch_gradient,) = torch.autograd.grad((torch_source**2).sum(), torch_image)
+    torch_fake = networks.generator(torch.tensor(latent)).detach()
+
+    assert sum(x.size for v in variables.values() for x in jax.tree.leaves(v["params"])) == sum(
+        p.numel() for network in networks for p in network.parameters()
+    )
+    np.testing.assert_allclose(fake, torch_fake.permute(0, 2, 3, 1), atol=1e-4)
+    np.testing.assert_allclose(source, torch_source.detach(), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(gradient, torch_gradient.permute(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
+
+
+_NAMES = {
+    "Linear": "Dense",
+    "Conv2d": "Conv",
+    "ConvTranspose2d": "ConvTranspose",
+    "BatchNorm1d": "BatchNorm",
+    "BatchNorm2d": "BatchNorm",
+}
+# The axes of a kernel as PyTorch orders them.
+_AXES = {"Dense": (1, 0), "Conv": (3, 2, 0, 1), "ConvTranspose": (2, 3, 0, 1)}
+
+
+def _carry(variables, network):
+    """Copies the variables of a Flax module into a PyTorch module of the same layers."""
+    if isinstance(network[0], torch.nn.Linear) and isinstance(network[3], torch.nn.Unflatten):
+        variables = _stem_by_channels(variables, network[3].unflattened_size)
+    params, stats = variables["params"], variables.get("batch_stats", {})
+    seen = dict.fromkeys(_AXES, 0) | {"BatchNorm": 0}
+    for layer in network:
+        kind = _NAMES.get(type(layer).__name__)
+        if kind is None:
+            continue
+        name, seen[kind] = f"{kind}_{seen[kind]}", seen[kind] + 1
+        arrays = dict(params[name])
+        if kind == "BatchNorm":
+            arrays["weight"] = arrays.pop("scale")
+            arrays |= {f"running_{n}": x for n, x in stats[name].items()}
+            arrays["num_batches_tracked"] = 0
+        else:
+            arrays["weight"] = np.transpose(arrays.pop("kernel"), _AXES[kind])
+        layer.load_state_dict({n: torch.tensor(np.array(x)) for n, x in arrays.items()})
+
+
+def _stem_by_channels(variables, shape):
+    """Reorders the features of a linear stem from [H, W, C] to [C, H, W]."""
+    channels, height, width = shape
+
+    def reorder(x):
+        x = np.reshape(x, (*x.shape[:-1], height, width, channels))
+        return np.moveaxis(x, -1, -3).reshape(*x.shape[:-3], -1)
+
+    stem = ("Dense_0", "BatchNorm_0")
+    return {
+        collection: {n: jax.tree.map(reorder, t) if n in stem else t for n, t in tree.items()}
+        for collection, tree in variables.items()
+    }
