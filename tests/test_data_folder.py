@@ -36,8 +36,8 @@ def load_it(tmp_path):
     return load_folder
 
 
-def packed(folder, target, top=""):
-    with zipfile.ZipFile(target, "w") as archive:
+def packed(folder, target, top="", compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(target, "w", compression) as archive:
         for root, _, files in os.walk(folder):
             for name in files:
                 path = os.path.join(root, name)
@@ -148,6 +148,21 @@ def test_a_damaged_member_of_a_zip_is_corrupt(folder, load_it, tmp_path):
         load_it(path)
 
 
+def test_no_damage_to_a_zip_raises_anything_else(folder, load_it, tmp_path):
+    path = packed(folder, tmp_path / "pictures.zip", compression=zipfile.ZIP_DEFLATED)
+    good, rng, failed = path.read_bytes(), np.random.default_rng(0), 0
+    for _ in range(150):
+        bad = bytearray(good)
+        for where in rng.integers(0, len(bad), 3):
+            bad[where] ^= 1 << rng.integers(8)
+        path.write_bytes(bad)
+        try:
+            load_it(path, image_size=8)
+        except DataError:
+            failed += 1
+    assert failed > 50
+
+
 def test_all_pictures_corrupt_is_an_error(tmp_path, load_it):
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.jpg").write_bytes(b"x")
@@ -164,8 +179,14 @@ def test_missing_empty_and_other_things_are_errors(tmp_path, load_it):
     with pytest.raises(DataError, match="empty holds no pictures; files that end in .jpg"):
         load_it(tmp_path / "empty")
     (tmp_path / "letter").write_text("dear reader")
-    with pytest.raises(DataError, match="neither a folder nor a .zip"):
+    with pytest.raises(DataError, match="neither a folder nor a whole .zip"):
         load_it(tmp_path / "letter")
+
+
+def test_a_link_that_points_nowhere_is_named(folder, load_it):
+    (folder / "link.png").symlink_to(folder / "gone.png")
+    with pytest.raises(DataError, match="link.png cannot be read .No such file"):
+        load_it(folder)
 
 
 @pytest.mark.parametrize("place", ["anime", "anime-faces"])

@@ -13,11 +13,11 @@ import fcntl
 import json
 import logging
 import os
+import secrets
 import shutil
-import tempfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -57,27 +57,37 @@ def prepared(cache_dir: Path, name: str, key: str, build: Build) -> Prepared:
     others wait for it. Raises `DataError` if the cache cannot be written, and what `build` raises.
     """
     folder = cache_dir / f"{name}-{key[:16]}"
-    found = _open(folder, key)
-    if found is not None:
-        return found
+    with suppress(_Damaged):
+        return _read(folder, key)
     with _locked(cache_dir / f".{folder.name}.lock") as alone:
         # Meanwhile another process may have built it, or, where there are no locks, removed it.
         for _ in range(3):
-            found = _open(folder, key)
-            if found is not None:
-                return found
+            try:
+                return _read(folder, key)
+            except _Damaged as reason:
+                if folder.exists():
+                    _log.warning("%s is damaged (%s); preparing again", folder, reason)
             with _naming(cache_dir):
                 _remove_remains(folder, alone)
             _build(folder, key, build)
-        found = _open(folder, key)
-    if found is None:
-        raise DataError(f"what was just written to {folder} reads back otherwise; check the disk")
-    return found
+        with suppress(_Damaged):
+            return _read(folder, key)
+    raise DataError(f"what was just written to {folder} reads back otherwise; check the disk")
+
+
+def chunked(items: Sequence, size: int) -> list[Sequence]:
+    """`items` in runs whose pictures, `size` pixels on a side, take about 1 MiB.
+
+    That is the unit in which pictures are prepared, kept in memory meanwhile, and checked.
+    """
+    length = max(1, (1 << 20) // (3 * size * size))
+    return [items[i : i + length] for i in range(0, len(items), length)]
 
 
 def _build(folder: Path, key: str, build: Build) -> None:
     with _naming(folder.parent):
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        temporary = _beside(folder)
+        temporary.mkdir()
     try:
         chunks, shape = [], []
         with open(temporary / "images.raw", "wb") as file:
@@ -112,18 +122,8 @@ def _finish(temporary: Path, folder: Path, about: dict, labels: np.ndarray | Non
             raise
 
 
-def _open(folder: Path, key: str) -> Prepared | None:
-    if not folder.is_dir():
-        return None
-    try:
-        return _read(folder, key)
-    except _Damaged as reason:
-        _log.warning("prepared pictures in %s are damaged (%s); preparing again", folder, reason)
-        return None
-
-
 class _Damaged(Exception):
-    pass
+    """Not there, or not whole."""
 
 
 def _read(folder: Path, key: str) -> Prepared:
@@ -150,7 +150,7 @@ def _read_about(path: Path) -> dict:
         if zlib.crc32(line.encode()) != int(crc):
             raise _Damaged("about.json changed")
         return json.loads(line)
-    except FileNotFoundError as reason:
+    except (FileNotFoundError, NotADirectoryError) as reason:
         raise _Damaged("about.json is missing") from reason
     except ValueError as reason:  # not two lines, not UTF-8, not a number
         raise _Damaged("about.json is torn") from reason
@@ -173,13 +173,18 @@ def _check_chunks(descriptor: int, chunks: list[tuple[int, int]]) -> None:
 def _remove_remains(folder: Path, alone: bool) -> None:
     """Removes a damaged set; a process that has mapped it keeps its pages."""
     if folder.exists():
-        trash = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        trash = _beside(folder)
         os.rename(folder, trash)
         shutil.rmtree(trash)
     if alone:  # then what lies there is of processes that were killed
         for leftover in folder.parent.glob(f".{folder.name}.*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover)
+
+
+def _beside(folder: Path) -> Path:
+    # Not tempfile's, which nobody else on a shared disk could read.
+    return folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
 
 
 @contextmanager

@@ -7,11 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxgan.data.cache import Append, digest, prepared
+from jaxgan.data.cache import Append, chunked, digest, prepared
 from jaxgan.data.parallel import ordered_map
 from jaxgan.data.spec import Dataset, DataSpec, Request
 
-_CHUNK = 100  # pictures
 _COUNT = {"train": 20_000, "holdout": 5_000}
 _FIRST = {"train": 0, "holdout": 1 << 40}  # held-out pictures are numbers that training never has
 
@@ -44,14 +43,13 @@ def load_synthetic(request: Request, picture: Picture, version) -> Dataset:
 
 
 def _draw_all(picture: Picture, seed: int, first: int, count: int, size: int, append: Append):
-    def draw_some(begin: int):
-        numbers = range(first + begin, first + min(begin + _CHUNK, count))
+    def draw_some(numbers: range):
         images, labels = zip(*(picture.draw(seed, i, size) for i in numbers), strict=True)
         return np.stack(images), np.stack(labels)
 
     labels = []
     with tqdm(total=count, desc="drawing", unit="img", disable=None) as bar:
-        for images, some in ordered_map(draw_some, range(0, count, _CHUNK)):
+        for images, some in ordered_map(draw_some, chunked(range(first, first + count), size)):
             append(images)
             labels.append(some)
             bar.update(len(images))

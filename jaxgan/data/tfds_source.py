@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from jaxgan.data.cache import Append, digest, prepared
+from jaxgan.data.cache import Append, chunked, digest, prepared
 from jaxgan.data.download import require_reachable
 from jaxgan.data.errors import DataError
 from jaxgan.data.parallel import ordered_map
@@ -24,7 +24,6 @@ from jaxgan.data.spec import Dataset, DataSpec, Request, one_hot
 from jaxgan.data.split import held_out
 
 _VERSION = 1  # raise it when the pixels change
-_CHUNK = 64  # pictures
 _PARTS = {"train": ("train",), "holdout": ("test", "validation")}
 
 
@@ -156,9 +155,9 @@ def _open(builder, part: str) -> Sequence:
 def _decode_all(
     source: Sequence, numbers: Sequence[int], fields: _Fields, size: int, append: Append
 ):
-    def decode_some(begin: int):
+    def decode_some(some: Sequence[int]):
         images, labels = [], []
-        for i in numbers[begin : begin + _CHUNK]:
+        for i in some:
             example = source[i]
             images.append(resize_one(example[fields.image], size))
             labels.append(0 if fields.label is None else int(example[fields.label]))
@@ -166,7 +165,7 @@ def _decode_all(
 
     labels = []
     with tqdm(total=len(numbers), desc="preparing", unit="img", disable=None) as bar:
-        for images, some in ordered_map(decode_some, range(0, len(numbers), _CHUNK)):
+        for images, some in ordered_map(decode_some, chunked(numbers, size)):
             append(images)
             labels += some
             bar.update(len(images))
