@@ -21,7 +21,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxgan import checkpoint, checkpoint_format
+from jaxgan import checkpoint, checkpoint_format, integrity
 from jaxgan.checkpoint import Checkpointer, CheckpointError
 
 
@@ -303,6 +303,16 @@ def test_damage_sets_the_step_aside_and_goes_back(tmp_path, caplog, damage):
         chex.assert_trees_all_equal(checkpointer.restore(make_state()).state, make_state(2))
 
 
+def test_arrays_that_were_written_wrong_are_damage_too(tmp_path, monkeypatch):
+    save_steps(tmp_path, 1)
+    with monkeypatch.context() as unnoticed:
+        unnoticed.setattr(integrity, "file_checksums", lambda directory: {})
+        save_steps(tmp_path, 2)
+    exchange_the_arrays(tmp_path / "2")
+    with Checkpointer(tmp_path, read_only=True) as checkpointer:
+        assert checkpointer.restore(make_state()).step == 1
+
+
 def test_damage_twice_at_one_step_keeps_both(tmp_path):
     for _ in range(2):
         save_steps(tmp_path, 1, 2)
@@ -375,7 +385,7 @@ def test_other_errors_are_not_taken_for_damage(tmp_path, monkeypatch):
     assert names(tmp_path) == ["1", "2"]
 
 
-def test_a_reader_survives_a_deletion_under_its_hands(tmp_path, monkeypatch):
+def test_a_step_deleted_while_it_is_read_is_no_damage(tmp_path, monkeypatch, caplog):
     save_steps(tmp_path, 1, 2)
     read_step = checkpoint_format.read_step
 
@@ -387,6 +397,7 @@ def test_a_reader_survives_a_deletion_under_its_hands(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_format, "read_step", delete_then_read)
     with Checkpointer(tmp_path, read_only=True) as checkpointer:
         assert checkpointer.restore(make_state()).step == 1
+    assert "damaged" not in caplog.text
 
 
 def without_bias():
