@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from jaxgan.core import AXIS, PyTree
+from jaxgan.errors import UsageError
 
 
 def initialize(
@@ -33,12 +34,12 @@ def is_main() -> bool:
 
 
 def check_divisible(batch_size: int) -> None:
-    """Raises ValueError unless every device gets the same number of examples."""
+    """Raises UsageError unless every device gets the same number of examples."""
     devices = jax.device_count()
     if batch_size <= 0 or batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
         near = f"{below} or {above}" if below > 0 else f"{max(above, devices)}"
-        raise ValueError(
+        raise UsageError(
             f"a batch of {batch_size} cannot be divided among {devices} devices; "
             f"try --batch_size={near}"
         )

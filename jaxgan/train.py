@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import pathlib
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple, TextIO
 
 import jax
 import numpy as np
@@ -103,6 +105,7 @@ def train(
     flip: bool = False,
     workdir: str | pathlib.Path | None = None,
     schedule: Schedule = Schedule(),
+    settings: Mapping[str, Any] = MappingProxyType({}),
     start: Callable[[GanState], GanState] | None = None,
     progress: bool = True,
 ) -> GanState:
@@ -119,6 +122,8 @@ def train(
       flip: whether to mirror pictures at random.
       workdir: where checkpoints, metrics and samples go; None writes nothing.
       schedule: how often.
+      settings: what the workdir's `config.json` shall hold; a run that goes on must have the same
+        (but for those in `workdir.FREE`).
       start: changes the first state of a new run (fine-tuning).
       progress: whether to draw a progress bar.
 
@@ -126,14 +131,16 @@ def train(
       The last state, on all devices.
 
     Raises:
-      ValueError: if the batch cannot be divided among the devices.
+      UsageError: if the batch cannot be divided among the devices, or the workdir holds something
+        else.
+      CheckpointError: if the workdir cannot be written, or another run is using it.
       NonFiniteError: after `schedule.max_skipped` undone updates in a row; the checkpoints stay.
       Stopped: after SIGTERM or SIGINT, when the state has been saved.
     """
     parallel.check_divisible(batch_size)
     with contextlib.ExitStack() as stack:
+        record = stack.enter_context(Record(gan, workdir, schedule, seed, settings))
         state = init(gan, seed)
-        record = stack.enter_context(Record(gan, workdir, schedule, seed))
         restored = record.restore(state)
         if restored is not None:
             state = parallel.replicate(restored)
@@ -162,18 +169,19 @@ def train(
         for step, state, metrics in iterations:
             watch(step, metrics)
             clock.tick(step)
-            bar.update()
             last = step >= steps or stop.requested is not None
             if last or step % schedule.log_every == 0:
                 values = {name: float(value) for name, value in metrics.items()}
                 values = clock.measure(step) | values
-                bar.set_postfix_str(_headline(values))
+                bar.set_postfix_str(_headline(values), refresh=False)
                 record.metrics(step, values)
-            if last or step % schedule.sample_every == 0:
-                record.sample(step, state)
+            bar.update()
+            # The save first: who sent the signal may not wait for a picture.
             if last or step % schedule.checkpoint_every == 0:
                 stop.saving = last
                 record.save(step, state)
+            if last or step % schedule.sample_every == 0:
+                record.sample(step, state)
             if last:
                 break
         record.finish()
@@ -199,8 +207,8 @@ class _Watch:
         names = [name for name, value in before.items() if not math.isfinite(value)]
         raise NonFiniteError(
             f"stopped at step {step}: {self._limit} updates in a row were undone because of "
-            f"{', '.join(names) or 'a gradient'} not being finite. The last good checkpoint is "
-            "kept; try a lower learning rate (--set learning_rate=...)"
+            f"{', '.join(names) or 'a gradient or weight'} not being finite. The last good "
+            "checkpoint is kept; try a lower learning rate (--set learning_rate=...)"
         )
 
 
@@ -229,21 +237,29 @@ class _Clock:
 
 
 def _progress_bar(first: int, steps: int, shown: bool) -> tqdm:
-    terminal = sys.stderr.isatty()
-    return tqdm(
-        total=steps,
-        initial=first,
-        unit="step",
-        disable=not shown,
-        dynamic_ncols=terminal,
-        # Into a pipe or file: a line of its own now and then.
-        mininterval=0.2 if terminal else 10,
-        maxinterval=10,
-        bar_format=None
-        if terminal
-        else "{desc}{percentage:3.0f}% {n_fmt}/{total_fmt} "
-        "[{elapsed}<{remaining}, {rate_fmt}{postfix}]\n",
+    bar = functools.partial(tqdm, total=steps, initial=first, unit="step", disable=not shown)
+    if sys.stderr.isatty():
+        return bar(dynamic_ncols=True)
+    return bar(
+        file=_Lines(sys.stderr),
+        mininterval=10,
+        bar_format="{percentage:3.0f}% {n_fmt}/{total_fmt} "
+        "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
     )
+
+
+class _Lines:
+    """A file for tqdm that is no terminal: each state of the bar becomes a line of its own."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        if text.strip():
+            self._file.write(text.strip("\r\n ") + "\n")
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _headline(values: Mapping[str, float]) -> str:

@@ -11,6 +11,7 @@ from flax import linen as nn
 
 from jaxgan.core import Array, Context, Fake, Gan, Update
 from jaxgan.data import DataSpec
+from jaxgan.errors import UsageError
 
 
 def normal_latents(rng: Array, size: int) -> Array:
@@ -74,15 +75,15 @@ def halvings(who: str, size: int) -> tuple[int, int]:
     """Returns how often `size` can be halved, and the side of 4 to 7 px that remains.
 
     Raises:
-      ValueError: if no such side remains.
+      UsageError: if no such side remains.
     """
     count, side = 0, size
     while side > 7 and side % 2 == 0:
         count, side = count + 1, side // 2
     if not 4 <= side <= 7 or count == 0:
-        sizes = sorted(s * 2**n for s in (4, 5, 6, 7) for n in range(1, 6))
+        sizes = sorted(s * 2**n for s in (4, 5, 6, 7) for n in range(1, 9))
         near = sorted(sizes, key=lambda s: abs(s - size))[:2]
-        raise ValueError(
+        raise UsageError(
             f"{who} cannot work at {size} px: a side must be 4, 5, 6 or 7 doubled a few "
             f"times; try --image_size={' or '.join(map(str, sorted(near)))}"
         )

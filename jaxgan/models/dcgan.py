@@ -119,7 +119,7 @@ def networks(data: DataSpec, config, *, norm: bool = True) -> tuple[Generator, D
     """Returns both networks for a config with `width`, `kernel`, `linear_stem` and `bias`.
 
     Raises:
-      ValueError: if the side of the pictures is not 4 to 7 doubled a few times.
+      UsageError: if the side of the pictures is not 4 to 7 doubled a few times.
     """
     halvings("the generator", data.size)
     width, kernel, bias = config.width, config.kernel, config.bias
@@ -130,7 +130,7 @@ def networks(data: DataSpec, config, *, norm: bool = True) -> tuple[Generator, D
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
-    """Returns a DCGAN for pictures whose side is 4 to 7 doubled a few times, else ValueError."""
+    """Returns a DCGAN for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
     adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
 
     def discriminator_loss(view):

@@ -39,7 +39,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     """Returns a WGAN whose critic's parameters stay in [-clip, clip].
 
     Raises:
-      ValueError: if the side of the pictures is not 4 to 7 doubled a few times.
+      UsageError: if the side of the pictures is not 4 to 7 doubled a few times.
     """
     rmsprop = optim.rmsprop(config.learning_rate)
     gan = noise_gan(

@@ -37,7 +37,7 @@ class Config:
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
-    """Returns a WGAN-GP for pictures whose side is 4 to 7 doubled a few times, else ValueError."""
+    """Returns a WGAN-GP for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
     adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
 
     def penalty(view):

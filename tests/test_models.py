@@ -1,0 +1,258 @@
+"""Every model in MODELS, narrow and on tiny pictures, through the loop; and the shapes of big ones.
+
+A new model needs no line here.
+"""
+
+import collections
+import dataclasses
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import SEED, noise_images, on_host, recorded, small_model
+
+from jaxgan import sample
+from jaxgan.core import Context, Gan, Plan, example_keys
+from jaxgan.data import DataSpec, batches
+from jaxgan.errors import UsageError
+from jaxgan.models import MODELS
+from jaxgan.models.common import halvings
+from jaxgan.train import init, iterate
+
+BATCH, STEPS = 8, 3
+DATA = noise_images(20, size=16, channels=3, classes=3)
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+class Played(NamedTuple):
+    """What a few iterations of a model left behind."""
+
+    gan: Gan
+    first: object
+    last: object
+    metrics: list
+    calls: list  # (update number, state before, state after)
+    traces: collections.Counter  # how often an update of each player was traced
+    compiled: list  # programs compiled in each iteration
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def played(request) -> Played:
+    gan, traces = small_model(request.param, DATA, BATCH), collections.Counter()
+
+    def counted(player, tx):
+        def update(*args):
+            traces[player] += 1
+            return tx.update(*args)
+
+        return tx._replace(update=update)
+
+    gan = gan._replace(
+        optimizers={player: counted(player, tx) for player, tx in gan.optimizers.items()}
+    )
+    state = init(gan, SEED)
+    first, metrics, compiled = on_host(state), [], []
+    program, calls = recorded(gan)
+
+    def note(event, duration, **unused):
+        if event == COMPILED:
+            compiled[-1] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        with batches(DATA, seed=SEED, batch_size=BATCH) as data:
+            iterations = iterate(gan, program, state, data, SEED)
+            for _ in range(STEPS):
+                compiled.append(0)
+                _, state, measured = next(iterations)
+                metrics.append(on_host(measured))
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
+    return Played(gan, first, on_host(state), metrics, calls, traces, compiled)
+
+
+def test_all_is_finite(played):
+    chex.assert_tree_all_finite((played.last, played.metrics))
+    assert played.last.step == STEPS
+    assert played.last.skipped["total"] == 0
+
+
+def test_each_update_is_traced_and_compiled_once(played):
+    # An optimiser's update runs once in each trace of an update of its player.
+    assert played.traces == collections.Counter(update.player for update in played.gan.updates)
+    assert played.compiled[0] >= len(played.gan.updates)
+    assert played.compiled[1:] == [0] * (STEPS - 1)
+
+
+def test_the_state_keeps_its_shapes_and_types(played):
+    chex.assert_trees_all_equal_shapes_and_dtypes(played.first, played.last)
+    assert {str(x.dtype) for x in jax.tree.leaves(played.last.variables)} == {"float32"}
+
+
+def test_every_update_changes_its_player_and_no_one_else(played):
+    for number, before, after in played.calls:
+        (other,) = {"generator", "discriminator"} - {played.gan.updates[number].player}
+        for field in ("variables", "opt"):
+            chex.assert_trees_all_equal(getattr(after, field)[other], getattr(before, field)[other])
+        chex.assert_trees_all_equal((after.ema, after.step), (before.ema, before.step))
+
+
+def test_every_layer_of_both_players_moves(played):
+    old, new = (
+        dict(jax.tree_util.tree_leaves_with_path(state.variables))
+        for state in (played.first, played.last)
+    )
+    # A bias may stay: that of a critic's last layer cancels in the Wasserstein loss.
+    still = [
+        jax.tree_util.keystr(path)
+        for path in old
+        if path[-1].key != "bias" and np.array_equal(old[path], new[path])
+    ]
+    assert not still
+
+
+def test_metrics_are_named_by_player_and_term(played):
+    names = {
+        f"{update.player}/{term}" for update in played.gan.updates for term in update.objective
+    }
+    assert played.metrics[-1].keys() == names | {"skipped", "skipped_in_row"}
+
+
+def test_pictures_have_their_shape_and_range(played):
+    images = sample.draw(played.gan, sample.generator_variables(played.last), 5, batch_size=4)
+    assert images.shape == (5, 16, 16, 3) and images.dtype == np.uint8
+    context = Context(jnp.int32(0), jax.random.split(jax.random.key(0), 4), {}, train=False)
+    variables = played.last.variables["generator"]
+    loud = jax.tree.map(lambda x: 100 * x, variables)
+    for tree in (variables, loud):
+        fake, stats = jax.jit(
+            lambda variables: played.gan.generate(variables, {"index": jnp.arange(4)}, context)
+        )(tree)
+        assert fake.image.dtype == jnp.float32
+        assert np.abs(fake.image).max() <= 1
+        chex.assert_trees_all_equal(stats, {n: x for n, x in tree.items() if n != "params"})
+
+
+# Big ones, by their shapes alone
+
+
+def _shapes(name, size, channels, **changes):
+    module = MODELS[name]
+    config = dataclasses.replace(module.Config(), **changes)
+    gan = module.make(DataSpec("data", size, channels, None, ()), config, Plan(64, 1))
+    variables = jax.eval_shape(gan.init, jax.random.key(0))
+    keys = jax.eval_shape(example_keys, jax.random.key(0), jnp.arange(4))
+    context = Context(jnp.int32(0), keys, {}, train=False)
+
+    def play(variables, keys):
+        fake, _ = gan.generate(
+            variables["generator"], {"index": jnp.arange(4)}, context._replace(rng=keys)
+        )
+        scores, _ = gan.score(
+            variables["discriminator"], fake.image, None, context._replace(rng=keys)
+        )
+        return fake.image, scores.source
+
+    return variables, *jax.eval_shape(play, variables, keys)
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
+def test_shapes_at_the_usual_sizes(name, size, channels):
+    _, image, source = _shapes(name, size, channels)
+    assert image.shape == (4, size, size, channels) and source.shape == (4,)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan", "wgan_gp"])
+@pytest.mark.parametrize("kernel", [4, 5])
+@pytest.mark.parametrize("linear_stem", [False, True])
+def test_both_kernels_and_stems_give_the_size_that_was_asked_for(name, kernel, linear_stem):
+    _, image, source = _shapes(name, 40, 3, kernel=kernel, linear_stem=linear_stem)
+    assert image.shape == (4, 40, 40, 3) and source.shape == (4,)
+
+
+def _count(tree):
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+
+def test_dcgan_has_the_parameters_of_the_official_example():
+    variables, *_ = _shapes("dcgan", 64, 3)
+
+    def convolution(inputs, outputs):
+        return 4 * 4 * inputs * outputs
+
+    def norm(features):
+        return 2 * features
+
+    generator = (convolution(100, 512) + norm(512) + convolution(512, 256) + norm(256)) + (
+        convolution(256, 128) + norm(128) + convolution(128, 64) + norm(64) + convolution(64, 3)
+    )
+    discriminator = (
+        convolution(3, 64) + convolution(64, 128) + norm(128) + convolution(128, 256)
+    ) + (norm(256) + convolution(256, 512) + norm(512) + convolution(512, 1))
+    assert (generator, discriminator) == (3_576_704, 2_765_568)
+    assert _count(variables["generator"]["params"]) == generator
+    assert _count(variables["discriminator"]["params"]) == discriminator
+
+
+def test_gan_has_the_parameters_of_the_course():
+    variables, *_ = _shapes("gan", 28, 1)
+    assert _count(variables["generator"]["params"]) == 101 * 300 + 301 * 784
+    assert _count(variables["discriminator"]["params"]) == 785 * 300 + 301 * 100 + 101
+
+
+def test_wgan_gp_has_no_normalisation_in_its_critic():
+    variables, *_ = _shapes("wgan_gp", 64, 3)
+    assert set(variables["discriminator"]) == {"params"}
+    assert "batch_stats" in variables["generator"]
+
+
+# Where weights begin
+
+
+def test_dcgan_begins_with_the_papers_deviations():
+    gan = MODELS["dcgan"].make(DATA.spec, MODELS["dcgan"].Config(width=32), Plan(BATCH, 1))
+    params = jax.jit(gan.init)(jax.random.key(SEED))
+    for player in ("generator", "discriminator"):
+        for path, x in jax.tree_util.tree_leaves_with_path(params[player]["params"]):
+            kind, mean = path[-1].key, float(path[-1].key == "scale")
+            if kind == "bias":
+                np.testing.assert_array_equal(x, 0)
+            else:
+                assert abs(x.mean() - mean) < 0.01
+                assert abs(x.std() - 0.02) < 0.008
+
+
+def test_wgan_keeps_its_critic_in_range_from_the_start():
+    gan = small_model("wgan", DATA, BATCH)
+    limit = np.nextafter(np.float32(0.01), np.float32(1))
+    variables = jax.jit(gan.init)(jax.random.key(SEED))
+    for x in jax.tree.leaves(variables["discriminator"]["params"]):
+        assert np.abs(x).max() <= limit
+    assert max(np.abs(x).max() for x in jax.tree.leaves(variables["generator"]["params"])) > limit
+
+
+# Sizes that do not fit
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [(8, (1, 4)), (28, (2, 7)), (32, (3, 4)), (40, (3, 5)), (48, (3, 6)), (64, (4, 4))],
+)
+def test_halvings(size, expected):
+    assert halvings("the generator", size) == expected
+
+
+@pytest.mark.parametrize(("size", "near"), [(30, "28 or 32"), (62, "56 or 64"), (7, "8 or 10")])
+def test_sizes_that_cannot_be_halved_name_those_that_can(size, near):
+    with pytest.raises(
+        UsageError, match=f"generator cannot work at {size} px.*--image_size={near}"
+    ):
+        halvings("the generator", size)
+    for name in ("dcgan", "wgan", "wgan_gp"):
+        with pytest.raises(UsageError, match=f"{size} px"):
+            spec = DataSpec("data", size, 3, None, ())
+            MODELS[name].make(spec, MODELS[name].Config(), Plan(BATCH, 1))
