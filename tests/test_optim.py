@@ -1,0 +1,89 @@
+"""Optimisers against PyTorch's numbers, the projection of weights, the half-life of the average."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import TOY, first_state
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxgan import optim
+from jaxgan.core import end_step
+
+START = np.array([1.0, -2.0, 0.5, 0.0], np.float32)
+GRADIENTS = np.array(
+    [[0.1, -0.2, 3.0, 0.0], [0.3, 0.1, -1.0, 1e-6], [-0.2, 0.0, 0.5, -2e-6]], np.float32
+)
+# torch.optim.RMSprop([START], lr=0.05) after each of GRADIENTS, torch 2.
+RMSPROP = np.array(
+    [
+        [0.5000005, -1.5000002, 0.0, 0.0],
+        [0.02542162, -1.7245067, 0.15883024, -0.45454544],
+        [0.293738, -1.7245067, 0.08001293, -0.02606535],
+    ],
+    np.float32,
+)
+
+
+def _steps(tx):
+    params, state = jnp.asarray(START), tx.init(START)
+    for gradient in GRADIENTS:
+        updates, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        yield np.asarray(params)
+
+
+def test_rmsprop_gives_stored_numbers():
+    np.testing.assert_allclose(list(_steps(optim.rmsprop(0.05))), RMSPROP, rtol=1e-5, atol=1e-6)
+
+
+def test_rmsprop_is_torchs():
+    torch = pytest.importorskip("torch")
+    weight = torch.nn.Parameter(torch.tensor(START))
+    optimizer = torch.optim.RMSprop([weight], lr=0.05)
+    for gradient, ours in zip(GRADIENTS, _steps(optim.rmsprop(0.05)), strict=True):
+        weight.grad = torch.tensor(gradient)
+        optimizer.step()
+        np.testing.assert_allclose(ours, weight.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+@given(
+    st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3),
+    st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3),
+    st.floats(0.001, 0.5),
+)
+def test_clipped_weights_stay_in_range(weights, gradients, limit):
+    tx = optax.chain(optax.sgd(1.0), optim.clip_weights(limit))
+    params = {"w": jnp.asarray(weights, jnp.float32)}
+    updates, _ = tx.update({"w": jnp.asarray(gradients, jnp.float32)}, tx.init(params), params)
+    new = np.asarray(optax.apply_updates(params, updates)["w"])
+    expected = np.clip(np.float32(weights) - np.float32(gradients), -limit, limit)
+    # The weight plus the difference to its place is the place only up to rounding.
+    np.testing.assert_allclose(new, expected, rtol=1e-6, atol=2e-7)
+
+
+def test_the_average_halves_an_image_after_its_half_life():
+    half_life, batch = 96, 16
+    gan = TOY._replace(ema=optim.ema_decay(half_life, batch))
+    state = first_state()
+    start = state.ema
+    moved = jax.tree.map(lambda x: x + 8, state.variables["generator"])
+    state = state.replace(variables={**state.variables, "generator": moved})
+    end = jax.jit(end_step(gan))
+    for _ in range(half_life // batch):
+        state = end(state)
+    for average, old in zip(jax.tree.leaves(state.ema), jax.tree.leaves(start), strict=True):
+        np.testing.assert_allclose(average - old, 4, rtol=1e-5)  # batch statistics too
+
+
+def test_no_half_life_keeps_the_last_weights():
+    gan = TOY._replace(ema=optim.ema_decay(0, 16))
+    state = first_state().replace(ema=jax.tree.map(jnp.zeros_like, first_state().ema))
+    for average, last in zip(
+        jax.tree.leaves(end_step(gan)(state).ema),
+        jax.tree.leaves(state.variables["generator"]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(average, last)
