@@ -11,13 +11,17 @@ from jax.experimental import multihost_utils
 T = TypeVar("T")
 
 
+class Process0Error(RuntimeError):
+    """What process 0 met, told to the others."""
+
+
 def from_process_0(work: Callable[[], T]) -> T:
     """The result of `work`, done by process 0 alone and sent to the others.
 
     A collective call: all processes make it, in the same order. The result must pickle.
 
     Raises:
-      Exception: on process 0 whatever `work` raises. On the others RuntimeError with its text, so
+      Exception: on process 0 whatever `work` raises. On the others Process0Error with its text, so
         that none waits for an answer which will not come.
     """
     if jax.process_count() == 1:
@@ -34,7 +38,7 @@ def from_process_0(work: Callable[[], T]) -> T:
         raise failure
     result, text = pickle.loads(answer)
     if text is not None:
-        raise RuntimeError(text)
+        raise Process0Error(text)
     return result
 
 

@@ -52,7 +52,7 @@ class Checkpointer:
 
     With several processes, the constructor, `restore` and `restore_raw` are collective: all
     processes call them, in the same order. An error in one of them is an error in all, on the
-    others than process 0 a RuntimeError with its text.
+    others than process 0 a Process0Error with its text.
 
     Raises:
       CheckpointError: the directory cannot be written, or another run is using it.

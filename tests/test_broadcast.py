@@ -15,6 +15,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process, shutdown_timeout_seconds=5)
 
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxgan.broadcast import Process0Error
 from jaxgan.checkpoint import Checkpointer, CheckpointError
 
 everywhere = NamedSharding(Mesh(jax.devices(), "data"), PartitionSpec())
@@ -32,7 +33,7 @@ with Checkpointer(f"{directory}/{process}") as checkpointer:
     try:
         checkpointer.restore(state, step=9)
     except RuntimeError as error:
-        assert type(error) is (CheckpointError if process == 0 else RuntimeError)
+        assert type(error) is (CheckpointError if process == 0 else Process0Error)
         print(error)
 """
 
