@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import os
 import pathlib
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 from absl import flags, logging
 
 from jaxgan import parallel
+from jaxgan.broadcast import Process0Error
 from jaxgan.checkpoint import CheckpointError
 from jaxgan.config import override
+from jaxgan.core import Plan
 from jaxgan.data import DataSpec
 from jaxgan.data.errors import DataError
 from jaxgan.errors import UsageError, unknown
@@ -27,7 +30,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "compilation_cache",
     os.path.join(
-        os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache")), "jaxgan", "compiled"
+        os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "jaxgan", "compiled"
     ),
     "Where compiled programs are kept, so that the next start is quicker; empty for nowhere.",
 )
@@ -53,12 +56,18 @@ def start() -> None:
         parallel.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
 
 
+def refuse_arguments(argv: Sequence[str]) -> None:
+    """Raises UsageError if there is more on the command line than flags."""
+    if len(argv) > 1:
+        raise UsageError(f"{argv[1]!r} is not a flag; flags look like --name=value, see --help")
+
+
 @contextlib.contextmanager
 def plain_errors() -> Iterator[None]:
     """Turns the errors that the user can mend into one line and exit status 1."""
     try:
         yield
-    except (UsageError, DataError, CheckpointError, NonFiniteError) as error:
+    except (UsageError, DataError, CheckpointError, NonFiniteError, Process0Error) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -70,15 +79,24 @@ def model(name: str):
     return MODELS[name]
 
 
-def make_gan(settings, plan):
+def make_gan(settings):
     """Returns the Gan that a run's `config.json` describes."""
+    if not {"model", "config", "data", "batch_size", "steps"} <= settings.keys():
+        raise UsageError("this config.json is not of a training; name the --workdir of one")
     module = model(settings["model"])
+    strange = settings["config"].keys() - {f.name for f in dataclasses.fields(module.Config)}
+    if strange:
+        raise UsageError(
+            f"{settings['model']} has no {', '.join(sorted(strange))} in this version of jaxgan; "
+            f"use that of the training, {settings.get('versions', {}).get('jaxgan', 'unknown')}"
+        )
     fields = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in settings["config"].items()
     }
     spec = settings["data"]["spec"]
     spec = DataSpec(**{**spec, "label_names": tuple(spec["label_names"])})
+    plan = Plan(settings["batch_size"], settings["steps"])
     return module.make(spec, module.Config(**fields), plan)
 
 

@@ -9,23 +9,29 @@ The same command again resumes, exactly. Fields of a model's Config are set by -
 from __future__ import annotations
 
 import dataclasses
+import functools
+import math
+import pathlib
 import sys
 from collections.abc import Sequence
 
 import shared
 from absl import app, flags
 
-import jaxgan.workdir
-from jaxgan import data, finetune, summary
+from jaxgan import data, finetune, parallel, summary
 from jaxgan.core import Plan, images_drawn
+from jaxgan.errors import UsageError
 from jaxgan.models import MODELS
 from jaxgan.record import Schedule
 from jaxgan.train import train
 
 FLAGS = flags.FLAGS
+flags.adopt_module_key_flags(shared)
 
 flags.DEFINE_string("model", "wgan_gp", f"One of {', '.join(MODELS)}.")
-flags.DEFINE_multi_string("set", [], "field=value of the model's Config; may be repeated.")
+flags.DEFINE_multi_string(
+    "set", [], "field=value of the model's Config; an unknown field lists the valid ones."
+)
 flags.DEFINE_string("dataset", "shapes", f"One of {', '.join(data.DATASETS)}.")
 flags.DEFINE_string(
     "data_dir",
@@ -34,21 +40,36 @@ flags.DEFINE_string(
 )
 flags.DEFINE_string("workdir", None, "Where the run is kept. Default: runs/MODEL_DATASET.")
 flags.DEFINE_integer("image_size", None, "Side in pixels. Default: the data set's own.")
-flags.DEFINE_integer("num_examples", None, "How many pictures an embedded data set draws.")
+flags.DEFINE_integer(
+    "num_examples",
+    None,
+    "Pictures that a synthetic set draws, or the first of another.",
+    lower_bound=1,
+)
 flags.DEFINE_float("holdout", 0.0, "The part of the pictures that is kept from training, [0, 1).")
 flags.DEFINE_bool("flip", False, "Mirror pictures at random.")
 flags.DEFINE_bool("skip_corrupt", False, "Leave out pictures that cannot be read.")
 flags.DEFINE_integer("steps", 100_000, "Steps of the generator.", lower_bound=0)
-flags.DEFINE_float("epochs", None, "Instead of --steps: how often each picture is seen.")
+flags.DEFINE_float(
+    "epochs", None, "Instead of --steps: how often each picture is seen.", lower_bound=0
+)
 flags.DEFINE_integer("batch_size", 64, "Pictures a batch, over all devices.", lower_bound=1)
-flags.DEFINE_integer("seed", 0, "Of weights, noise and the order of the pictures.")
+flags.DEFINE_integer(
+    "seed",
+    0,
+    "Of weights, noise and the order of the pictures.",
+    lower_bound=0,
+    upper_bound=2**32 - 1,
+)
 flags.DEFINE_bool("dry_run", False, "Show size, cost and time of the run; write nothing.")
 flags.DEFINE_string("init_from", None, "Begin with the weights of this workdir (fine-tuning).")
 flags.DEFINE_integer("log_every", 100, "Steps between two lines of metrics.", lower_bound=1)
 flags.DEFINE_integer("sample_every", 1000, "Steps between two sample grids.", lower_bound=1)
 flags.DEFINE_integer("checkpoint_every", 1000, "Steps between two saves.", lower_bound=1)
 flags.DEFINE_integer("keep", 3, "How many of the last checkpoints are kept.", lower_bound=1)
-flags.DEFINE_integer("keep_every", None, "Keep those of steps divisible by this for good.")
+flags.DEFINE_integer(
+    "keep_every", None, "Keep those of steps divisible by this for good.", lower_bound=1
+)
 flags.DEFINE_integer("num_samples", 64, "Pictures in the sample grid.", lower_bound=1)
 
 
@@ -68,14 +89,22 @@ def _steps(make, num_examples):
     """Returns the number of steps; epochs count the pictures that the first update draws."""
     if FLAGS.epochs is None:
         return FLAGS.steps
+    if not math.isfinite(FLAGS.epochs):
+        raise UsageError(f"--epochs={FLAGS.epochs} must be a number of epochs, at least 0")
     gan = make(Plan(FLAGS.batch_size, 0))
-    return int(FLAGS.epochs * num_examples / images_drawn(gan, FLAGS.batch_size, 1))
+    per_step = images_drawn(gan, FLAGS.batch_size, 1)
+    steps = int(FLAGS.epochs * num_examples / per_step)
+    if steps == 0 < FLAGS.epochs:
+        raise UsageError(
+            f"--epochs={FLAGS.epochs} of {num_examples} pictures is less than one step, which "
+            f"draws {per_step}; try --epochs={math.ceil(per_step / num_examples)}"
+        )
+    return steps
 
 
 def main(argv: Sequence[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     with shared.plain_errors():
+        shared.refuse_arguments(argv)
         shared.start()
         run()
 
@@ -83,6 +112,7 @@ def main(argv: Sequence[str]) -> None:
 def run() -> None:
     """Trains as the flags say."""
     config = shared.make_config(FLAGS.model, FLAGS.set)
+    parallel.check_divisible(FLAGS.batch_size)
     dataset = _load()
 
     def make(plan):
@@ -91,38 +121,13 @@ def run() -> None:
     steps = _steps(make, len(dataset))
     gan = make(Plan(FLAGS.batch_size, steps))
     if FLAGS.dry_run:
-        print(summary.dry_run(gan, dataset, FLAGS.batch_size, steps, FLAGS.seed))
+        table = summary.dry_run(gan, dataset, FLAGS.batch_size, steps, FLAGS.seed)
+        if parallel.is_main():
+            print(table)
         return
 
     workdir = FLAGS.workdir or shared.default_workdir(FLAGS.model, FLAGS.dataset)
-    jaxgan.workdir.prepare(
-        workdir,
-        {
-            "model": FLAGS.model,
-            "config": dataclasses.asdict(config),
-            "dataset": FLAGS.dataset,
-            "data": {
-                "spec": dataset.spec._asdict(),
-                "examples": len(dataset),
-                "fingerprint": dataset.fingerprint,
-                "holdout": FLAGS.holdout,
-                "flip": FLAGS.flip,
-            },
-            "batch_size": FLAGS.batch_size,
-            "seed": FLAGS.seed,
-            "init_from": FLAGS.init_from,
-            "steps": steps,
-            "log_every": FLAGS.log_every,
-            "sample_every": FLAGS.sample_every,
-            "checkpoint_every": FLAGS.checkpoint_every,
-            "keep": FLAGS.keep,
-            "keep_every": FLAGS.keep_every,
-            "num_samples": FLAGS.num_samples,
-            "versions": shared.versions(),
-            "command": " ".join(sys.argv),
-        },
-    )
-    train(
+    state = train(
         gan,
         dataset,
         batch_size=FLAGS.batch_size,
@@ -138,9 +143,48 @@ def run() -> None:
             FLAGS.keep_every,
             FLAGS.num_samples,
         ),
-        start=finetune.start_from(FLAGS.init_from) if FLAGS.init_from else None,
+        settings=_settings(config, dataset, steps),
+        start=functools.partial(finetune.start_from, FLAGS.init_from) if FLAGS.init_from else None,
     )
-    print(f"samples: {workdir}/samples/step_{steps:08d}.png")
+    _report(pathlib.Path(workdir), int(state.step), steps)
+
+
+def _settings(config, dataset, steps):
+    """Returns what `config.json` holds."""
+    return {
+        "model": FLAGS.model,
+        "config": dataclasses.asdict(config),
+        "dataset": FLAGS.dataset,
+        "data": {
+            "spec": dataset.spec._asdict(),
+            "examples": len(dataset),
+            "fingerprint": dataset.fingerprint,
+            "holdout": FLAGS.holdout,
+            "flip": FLAGS.flip,
+        },
+        "batch_size": FLAGS.batch_size,
+        "seed": FLAGS.seed,
+        "init_from": FLAGS.init_from,
+        "steps": steps,
+        "log_every": FLAGS.log_every,
+        "sample_every": FLAGS.sample_every,
+        "checkpoint_every": FLAGS.checkpoint_every,
+        "keep": FLAGS.keep,
+        "keep_every": FLAGS.keep_every,
+        "num_samples": FLAGS.num_samples,
+        "versions": shared.versions(),
+        "command": " ".join(sys.argv),
+    }
+
+
+def _report(workdir, step, steps):
+    if not parallel.is_main():
+        return
+    if step > steps:
+        print(f"{workdir} is at step {step} already, --steps={steps} is behind it")
+    samples = workdir / "samples" / f"step_{step:08d}.png"
+    if samples.exists():
+        print(f"samples: {samples}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""What a run leaves in its workdir while it trains: checkpoints, metrics, samples, curves."""
+"""What a run leaves in its workdir: settings, checkpoints, metrics, samples, curves."""
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxgan import parallel, plot, sample
+from jaxgan import workdir as workdirs
+from jaxgan.broadcast import from_process_0
 from jaxgan.checkpoint import Checkpointer
 from jaxgan.core import Gan, GanState
 from jaxgan.log import Log
@@ -27,30 +30,55 @@ class Schedule(NamedTuple):
 class Record:
     """Writes a run down; with `workdir=None` every method does nothing. A context manager.
 
-    All processes take part in checkpoints; the main one writes the rest.
+    All processes take part in checkpoints; the main one writes the rest. A new run that ends before
+    `begin` leaves nothing behind.
+
+    Raises:
+      UsageError: if the workdir holds something else, or a run with other settings.
+      CheckpointError: if it cannot be written, or another run is using it.
     """
 
     def __init__(
-        self, gan: Gan, workdir: str | pathlib.Path | None, schedule: Schedule, seed: int
+        self,
+        gan: Gan,
+        workdir: str | pathlib.Path | None,
+        schedule: Schedule,
+        seed: int,
+        settings: Mapping[str, Any],
     ) -> None:
         self._gan, self._schedule, self._seed = gan, schedule, seed
+        self._settings = settings
         self._workdir = None if workdir is None else pathlib.Path(workdir)
         self._checkpointer = self._log = None
-        if self._workdir is not None:
-            self._checkpointer = Checkpointer(
-                self._workdir / "checkpoints", keep=schedule.keep, keep_every=schedule.keep_every
-            )
+        if self._workdir is None:
+            return
+        from_process_0(lambda: workdirs.check(self._workdir, settings))
+        self._was_there = self._workdir.exists()
+        self._checkpointer = Checkpointer(
+            self._workdir / "checkpoints", keep=schedule.keep, keep_every=schedule.keep_every
+        )
 
     def __enter__(self) -> Record:
         return self
 
     def __exit__(self, *unused) -> None:
+        if self._checkpointer is None:
+            return
         try:
-            if self._checkpointer is not None:
-                self._checkpointer.close()
+            if parallel.is_main() and not (self._workdir / "config.json").exists():
+                self._leave_nothing()
+            self._checkpointer.close()
         finally:
             if self._log is not None:
                 self._log.close()
+
+    def _leave_nothing(self) -> None:
+        # Only what is empty goes: a run that starts here at this moment keeps its files.
+        with contextlib.suppress(OSError):
+            (self._checkpointer.directory / ".lock").unlink()
+            self._checkpointer.directory.rmdir()
+            if not self._was_there:
+                self._workdir.rmdir()
 
     def restore(self, template: GanState) -> GanState | None:
         """Returns the newest good state as numpy, or None if there is none yet."""
@@ -60,8 +88,9 @@ class Record:
         return None if restored is None else restored.state
 
     def begin(self, step: int) -> None:
-        """Opens the log behind `step`."""
+        """Writes the settings, and opens the log behind `step`."""
         if self._workdir is not None and parallel.is_main():
+            workdirs.write(self._workdir, self._settings)
             self._log = Log(self._workdir, step)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:

@@ -265,4 +265,6 @@ class _Lines:
 def _headline(values: Mapping[str, float]) -> str:
     losses = {n[0].upper(): v for n, v in values.items() if n.endswith("/loss")}
     shown = [f"{name} loss {value:.3f}" for name, value in losses.items()]
+    if values["skipped"]:
+        shown.append(f"{values['skipped']:.0f} updates skipped")
     return ", ".join([*shown, f"{values['images_per_second']:.0f} images/s"])

@@ -40,37 +40,45 @@ def read(workdir: str | pathlib.Path) -> dict[str, Any]:
         raise UsageError(f"{path} is damaged ({error}); restore it from a backup") from None
 
 
-def prepare(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:
-    """Creates a run's folder with its settings, or checks those of the run that is there.
+def check(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:
+    """Changes nothing; looks whether a run can begin or go on in a folder.
 
     Raises:
-      UsageError: if the folder cannot be written, holds something else, or a run with other
-        settings; nothing is changed then.
+      UsageError: if the folder holds something else, or a run with other settings.
     """
     workdir = pathlib.Path(workdir)
-    # As they come back from JSON, so that tuples equal lists.
-    settings = json.loads(json.dumps(settings))
     if (workdir / "config.json").exists():
-        _compare(workdir, read(workdir), settings)
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+        # As they come back from JSON, so that tuples equal lists.
+        _compare(workdir, read(workdir), json.loads(json.dumps(settings)))
+    elif workdir.exists() and _is_foreign(workdir):
         raise UsageError(
             f"{workdir} exists and is not a workdir: it has no config.json; choose another "
             "--workdir, or empty this one"
         )
-    temporary = workdir / "config.json.tmp"
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(settings, indent=2) + "\n")
-        os.replace(temporary, workdir / "config.json")
-    except OSError as error:
-        raise UsageError(f"--workdir {workdir} cannot be written: {error.strerror}") from None
+
+
+def write(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:
+    """Writes the settings of a run, all of them or none, into its folder."""
+    temporary = pathlib.Path(workdir) / "config.json.tmp"
+    temporary.write_text(json.dumps(settings, indent=2) + "\n")
+    os.replace(temporary, temporary.with_suffix(""))
+
+
+def _is_foreign(workdir):
+    """Whether there is more than what a run leaves that is killed before it has begun."""
+    if not workdir.is_dir():
+        return True
+    paths = {str(path.relative_to(workdir)) for path in workdir.rglob("*")}
+    return not paths <= {"config.json.tmp", "checkpoints", "checkpoints/.lock"}
 
 
 def _compare(workdir, old, new):
+    # Of another model nearly all fields are others.
+    passed_over = FREE if old.get("model") == new.get("model") else (*FREE, "config.")
     different = [
         f"{name} was {_show(before)} and is now {_show(now)}"
         for name, before, now in _differences("", old, new)
-        if not name.startswith(FREE)
+        if not name.startswith(passed_over)
     ]
     if different:
         raise UsageError(
