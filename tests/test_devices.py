@@ -1,0 +1,213 @@
+"""N devices do what one does. With plain gradient descent: Adam would hide a factor."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from helpers import (
+    SEED,
+    TOY,
+    first_state,
+    float_batch,
+    noise_images,
+    on_host,
+    small_model,
+    split,
+    toy_dataset,
+    virtual,
+)
+
+from jaxgan import parallel
+from jaxgan.core import PLAYERS, Update, batch_mean, example_keys, init_state, update_step
+from jaxgan.data import batches
+from jaxgan.errors import UsageError
+from jaxgan.penalties import gradient_penalty
+from jaxgan.train import train
+
+KEY = jax.random.key(11)
+CLOSE = {"rtol": 1e-4, "atol": 1e-6}
+
+pytestmark = pytest.mark.skipif(
+    jax.device_count() != 4, reason="written for the four CPU devices of conftest.py"
+)
+
+
+def _devices(gan, number, count):
+    """Update `number` on one device, on two that vmap plays, or on the four there are."""
+    if count < 4:
+        return virtual(gan, number, count)
+    step = parallel.pmap(update_step(gan, number))
+    return lambda state, batch, rng: step(parallel.replicate(state), parallel.shard(batch), rng)
+
+
+def _play(gan, devices, data):
+    updates = [_devices(gan, number, devices) for number in range(len(gan.updates))]
+    state = jax.jit(lambda key: init_state(gan, key))(KEY)
+    for batch in data:
+        for update in updates:
+            state, metrics = update(state, batch, KEY)
+            state = on_host(state)
+    return state, on_host(metrics)
+
+
+# Steps
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_play_the_toy_as_one_does(devices):
+    regularised = Update("discriminator", {"mean": (0.5, _spread), "gp": (1.0, gradient_penalty)})
+    gan = TOY._replace(updates=(*TOY.updates, regularised))
+    data = [float_batch(seed=seed) for seed in range(3)]
+    one, several = _play(gan, 1, data), _play(gan, devices, data)
+    chex.assert_trees_all_close(several, one, **CLOSE)
+    for old, new in zip(
+        jax.tree.leaves(init_state(gan, KEY).variables),
+        jax.tree.leaves(one[0].variables),
+        strict=True,
+    ):
+        assert np.abs(new - old).max() > 1e-3
+
+
+def test_four_devices_train_a_dcgan_as_one_does():
+    dataset = noise_images(20, size=16, channels=3)
+    gan = small_model("dcgan", dataset)._replace(optimizers=dict.fromkeys(PLAYERS, optax.sgd(0.1)))
+    with batches(dataset, seed=SEED, batch_size=8) as data:
+        data = [next(data) for _ in range(2)]
+    (one, _), (four, _) = _play(gan, 1, data), _play(gan, 4, data)
+    chex.assert_trees_all_close(four.variables, one.variables, rtol=1e-3, atol=1e-5)
+
+
+def _spread(view):
+    """Not linear in the batch mean: the difference of the mean features, squared."""
+    real, fake = (batch_mean(x.features) for x in (view.on_real, view.on_fake))
+    return jnp.square(real - fake).sum() + jnp.square(batch_mean(view.on_real.source))
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_a_term_that_is_not_linear_takes_the_mean_inside(devices):
+    gan = TOY._replace(updates=(Update("generator", {"spread": (1.0, _spread)}),))
+    one, metrics = _play(gan, 1, [float_batch()])
+    several, same = _play(gan, devices, [float_batch()])
+    np.testing.assert_allclose(same["generator/spread"], metrics["generator/spread"], rtol=1e-5)
+    chex.assert_trees_all_close(several.variables, one.variables, **CLOSE)
+    assert metrics["generator/spread"] > 1e-3
+
+    def outside(view):
+        return jnp.square(view.on_real.source.mean())
+
+    wrong = TOY._replace(updates=(Update("discriminator", {"outside": (1.0, outside)}),))
+    (_, one), (_, four) = (_play(wrong, n, [float_batch()]) for n in (1, devices))
+    # The test can tell: without `batch_mean` the number depends on the devices.
+    assert not np.isclose(one["discriminator/outside"], four["discriminator/outside"], rtol=1e-2)
+
+
+def test_devices_draw_the_latents_of_one():
+    def latents(index):
+        return TOY.latent(example_keys(KEY, index))
+
+    index = np.arange(8, dtype=np.int32)
+    together = jax.jit(latents)(index)
+    for devices in (1, 2, 4):
+        apart = jax.pmap(latents)(index.reshape(devices, -1))
+        np.testing.assert_array_equal(np.reshape(apart, together.shape), together)
+
+
+def test_nan_on_one_device_holds_all_of_them():
+    batch = float_batch()
+    batch["image"][5, 1, 0, 0] = np.nan  # on the third of four
+    state = parallel.replicate(first_state())
+    before = on_host(state)
+    after, metrics = parallel.pmap(update_step(TOY, 0))(state, parallel.shard(batch), KEY)
+    assert metrics["skipped"] == 1
+    for old, new in zip(
+        jax.tree.leaves(before.variables), jax.tree.leaves(after.variables), strict=True
+    ):
+        assert len(new.addressable_shards) == 4
+        for shard in new.addressable_shards:
+            np.testing.assert_array_equal(shard.data, old)
+    for shard in after.skipped["row"].addressable_shards:
+        np.testing.assert_array_equal(shard.data, [1, 0])
+
+
+# Placing
+
+
+def test_the_state_is_whole_on_every_device_and_is_given_away():
+    state = parallel.replicate(first_state())
+    step = parallel.pmap(update_step(TOY, 0))
+    after, _ = step(state, parallel.shard(float_batch()), KEY)
+    for x in jax.tree.leaves(after):
+        assert x.sharding.is_fully_replicated and len(x.addressable_shards) == 4
+    assert all(x.is_deleted() for x in jax.tree.leaves(state.variables["discriminator"]))
+
+
+def test_shard_gives_each_device_a_range_of_the_batch():
+    parts = parallel.shard(float_batch(8))
+    np.testing.assert_array_equal(parts["index"], [[0, 1], [2, 3], [4, 5], [6, 7]])
+    assert parts["image"].shape == (4, 2, 2, 2, 1)
+    chex.assert_trees_all_equal(parts, split(float_batch(8), 4))
+    assert parallel.process_part(8) == slice(0, 8)
+
+
+@pytest.mark.parametrize(("batch", "remedy"), [(6, "4 or 8"), (2, "4"), (0, "4"), (-3, "4")])
+def test_a_batch_that_cannot_be_divided_is_refused_before_anything_else(batch, remedy):
+    with pytest.raises(
+        UsageError, match=f"a batch of {batch} .* 4 devices; try --batch_size={remedy}$"
+    ):
+        train(TOY, toy_dataset(), batch_size=batch, steps=1)
+
+
+# Whole runs, on as many devices as there are
+
+SCRIPT = """
+import sys
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+
+import numpy as np
+from helpers import SEED, TOY, toy_dataset
+
+from jaxgan.train import train
+
+state = train(TOY, toy_dataset(), batch_size=8, steps=3, seed=SEED, progress=False)
+assert jax.device_count() == int(sys.argv[1])
+np.savez(sys.argv[2], *jax.tree.leaves(state))
+"""
+
+
+def test_a_run_ends_alike_on_one_two_and_four_devices(tmp_path):
+    tests = pathlib.Path(__file__).parent
+    environment = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+    runs = {
+        devices: subprocess.Popen(
+            [
+                sys.executable,
+                "-W",
+                "error",
+                "-c",
+                SCRIPT,
+                str(devices),
+                tmp_path / f"{devices}.npz",
+            ],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for devices in (1, 2)
+    }
+    four = train(TOY, toy_dataset(), batch_size=8, steps=3, seed=SEED, progress=False)
+    for devices, run in runs.items():
+        _, error = run.communicate()
+        assert run.returncode == 0, error
+        with np.load(tmp_path / f"{devices}.npz") as arrays:
+            leaves = list(arrays.values())
+        chex.assert_trees_all_close(leaves, jax.tree.leaves(four), **CLOSE)
