@@ -1,0 +1,176 @@
+"""Imports point one way, and importing jaxgan is quick and touches no device."""
+
+import ast
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "jaxgan"
+
+
+def _name(path: pathlib.Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {_name(path): ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def _imported(nodes) -> set[str]:
+    """The modules that are imported: `from jaxgan import log` imports `jaxgan.log`."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {node.module} | (inner & MODULES.keys())
+            if node.module == "flax":
+                names |= inner
+    return names
+
+
+def _outside_functions(tree):
+    todo = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            todo += ast.iter_child_nodes(node)
+
+
+ANYWHERE = {name: _imported(ast.walk(tree)) for name, tree in MODULES.items()}
+AT_THE_TOP = {name: _imported(_outside_functions(tree)) for name, tree in MODULES.items()}
+
+
+def _within(name: str, packages) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def _offenders(imports, modules, forbidden):
+    return [
+        f"{name} imports {other}"
+        for name in modules
+        for other in sorted(imports[name])
+        if _within(other, forbidden)
+    ]
+
+
+def test_there_is_something_to_look_at():
+    assert {"jaxgan", "jaxgan.core", "jaxgan.models.dcgan", "jaxgan.data.spec"} <= MODULES.keys()
+    assert "jaxgan.core" in ANYWHERE["jaxgan.losses"]
+    assert "flax.linen" in ANYWHERE["jaxgan.models.dcgan"]
+    assert "matplotlib.figure" in ANYWHERE["jaxgan.plot"] - AT_THE_TOP["jaxgan.plot"]
+
+
+# What each may import of jaxgan, beside itself. What is not named may import all but the models.
+GAME = ["jaxgan.core", "jaxgan.losses", "jaxgan.penalties", "jaxgan.optim"]
+ALLOWED = {
+    "jaxgan.core": [],
+    "jaxgan.errors": [],
+    "jaxgan.losses": ["jaxgan.core"],
+    "jaxgan.penalties": ["jaxgan.core"],
+    "jaxgan.optim": ["jaxgan.core"],
+    "jaxgan.layers": ["jaxgan.core", "jaxgan.errors"],
+    "jaxgan.augment": ["jaxgan.core", "jaxgan.layers", "jaxgan.errors"],
+    "jaxgan.models": [*GAME, "jaxgan.layers", "jaxgan.augment", "jaxgan.data", "jaxgan.errors"],
+    "jaxgan.data": ["jaxgan.errors"],
+    "jaxgan.metrics": ["jaxgan.layers", "jaxgan.errors"],
+    "jaxgan.parallel": ["jaxgan.core", "jaxgan.errors"],
+    "jaxgan.config": ["jaxgan.errors"],
+    "jaxgan.signals": [],
+}
+
+
+@pytest.mark.parametrize("package", ALLOWED)
+def test_imports_point_one_way(package):
+    own = [name for name in MODULES if _within(name, [package])]
+    wrong = [
+        f"{name} imports {other}"
+        for name in own
+        for other in sorted(ANYWHERE[name])
+        if _within(other, ["jaxgan"])
+        and other != "jaxgan"
+        and not _within(other, [package, *ALLOWED[package]])
+    ]
+    assert not wrong
+
+
+def test_only_scripts_and_models_know_the_models():
+    others = [name for name in MODULES if not _within(name, ["jaxgan.models"])]
+    assert not _offenders(ANYWHERE, others, ["jaxgan.models"])
+
+
+def test_only_networks_know_linen():
+    homes = ["jaxgan.layers", "jaxgan.models", "jaxgan.metrics"]
+    others = [name for name in MODULES if not _within(name, homes)]
+    assert not _offenders(ANYWHERE, others, ["flax.linen", "flax.nnx"])
+
+
+def test_data_is_free_of_jax():
+    data = [name for name in MODULES if _within(name, ["jaxgan.data"])]
+    assert not _offenders(ANYWHERE, data, ["jax", "flax", "optax", "orbax", "chex"])
+
+
+def test_nothing_needs_tensorflow():
+    assert not _offenders(ANYWHERE, MODULES, ["tensorflow", "clu", "flax.metrics"])
+
+
+def test_tensorflow_datasets_is_known_to_data_alone():
+    others = [name for name in MODULES if not _within(name, ["jaxgan.data"])]
+    assert not _offenders(ANYWHERE, others, ["tensorflow_datasets", "array_record", "etils"])
+
+
+def test_slow_libraries_are_imported_where_they_are_used():
+    slow = ["tensorflow_datasets", "matplotlib", "tensorboardX", "torch"]
+    assert not _offenders(AT_THE_TOP, MODULES, slow)
+
+
+SCRIPT = """
+import importlib
+import sys
+
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+
+slow = {"matplotlib", "tensorflow", "tensorflow_datasets", "tensorboardX", "torch"}
+assert not slow & {*sys.modules}, f"imported: {slow & {*sys.modules}}"
+
+import jax
+
+try:
+    jax.devices()
+except RuntimeError:
+    sys.exit(0)
+sys.exit("the platform was to be one that cannot be started")
+"""
+
+
+def test_importing_everything_starts_no_backend():
+    # A process of its own, in which starting a backend is an error, as warnings are.
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SCRIPT, *MODULES],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "no_such_platform"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_data_is_imported_without_jax():
+    data = [name for name in MODULES if _within(name, ["jaxgan.data"])]
+    script = "import importlib, sys; [importlib.import_module(n) for n in sys.argv[1:]]; "
+    script += "assert 'jax' not in sys.modules, 'jax was imported'"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script, *data],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
