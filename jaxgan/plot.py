@@ -25,7 +25,8 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
     cells = np.zeros((rows * columns, height + gap, width + gap, channels), np.uint8)
     cells[:count, :height, :width] = images
     tiled = cells.reshape(rows, columns, height + gap, width + gap, channels).swapaxes(1, 2)
-    return tiled.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap]
+    tiled = tiled.reshape(rows * (height + gap), columns * (width + gap), channels)
+    return tiled[: len(tiled) - gap, : tiled.shape[1] - gap]
 
 
 def save_image(path: str | pathlib.Path, image: np.ndarray) -> None:
@@ -44,7 +45,10 @@ def curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> None:
 
     lines = log.read(metrics)
     panels: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for line in lines for name in line):
+    # A metric that was never finite has nothing to draw.
+    for name in dict.fromkeys(
+        n for line in lines for n, value in line.items() if value is not None
+    ):
         if name in ("step", "images", "seconds"):
             continue
         what = name.rpartition("/")[2]
