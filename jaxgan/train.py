@@ -66,8 +66,7 @@ def iterate(
 ) -> Iterator[tuple[int, GanState, Mapping[str, Array]]]:
     """Yields (finished steps, state, metrics) after each iteration, without end.
 
-    The buffers of a state are given away when the next one is asked for. Metrics are the latest
-    values: those of lazy updates stay until they run again.
+    The buffers of a state are given away when the next one is asked for.
 
     Args:
       gan: the method.
@@ -79,9 +78,9 @@ def iterate(
     _, key = jax.random.split(jax.random.key(seed))
     most = max(update.repeat for update in gan.updates)
     keys = [jax.random.fold_in(key, repeat) for repeat in range(most)]
-    step, metrics = int(state.step), {}
+    step = int(state.step)
     while True:
-        metrics = dict(metrics)
+        metrics = {}
         for number, update in enumerate(gan.updates):
             if step % update.every:
                 continue
@@ -164,14 +163,17 @@ def train(
         bar = stack.enter_context(_progress_bar(first, steps, progress and parallel.is_main()))
         watch = _Watch(schedule.max_skipped)
         clock = _Clock(gan, batch_size, first)
+        latest: dict[str, Array] = {}  # since the last line: lazy updates seldom run just before it
 
         iterations = iterate(gan, compile_program(gan), state, data, seed)
         for step, state, metrics in iterations:
             watch(step, metrics)
             clock.tick(step)
+            latest |= metrics
             last = step >= steps or stop.requested is not None
             if last or step % schedule.log_every == 0:
-                values = {name: float(value) for name, value in metrics.items()}
+                values = {name: float(value) for name, value in latest.items()}
+                latest = {}
                 values = clock.measure(step) | values
                 bar.set_postfix_str(_headline(values), refresh=False)
                 record.metrics(step, values)

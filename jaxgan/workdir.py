@@ -49,7 +49,7 @@ def check(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:
     workdir = pathlib.Path(workdir)
     if (workdir / "config.json").exists():
         # As they come back from JSON, so that tuples equal lists.
-        _compare(workdir, read(workdir), json.loads(json.dumps(settings)))
+        _compare(workdir, read(workdir), json.loads(json.dumps(dict(settings))))
     elif workdir.exists() and _is_foreign(workdir):
         raise UsageError(
             f"{workdir} exists and is not a workdir: it has no config.json; choose another "
@@ -60,7 +60,7 @@ def check(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:
 def write(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:
     """Writes the settings of a run, all of them or none, into its folder."""
     temporary = pathlib.Path(workdir) / "config.json.tmp"
-    temporary.write_text(json.dumps(settings, indent=2) + "\n")
+    temporary.write_text(json.dumps(dict(settings), indent=2) + "\n")
     os.replace(temporary, temporary.with_suffix(""))
 
 
