@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import math
 import pathlib
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -173,7 +174,7 @@ def _settings(config, dataset, steps):
         "keep_every": FLAGS.keep_every,
         "num_samples": FLAGS.num_samples,
         "versions": shared.versions(),
-        "command": " ".join(sys.argv),
+        "command": shlex.join(sys.argv),
     }
 
 
