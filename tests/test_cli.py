@@ -1,0 +1,458 @@
+"""What the scripts promise to somebody who gives the commands of the README."""
+
+import json
+import shlex
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from commands import (
+    EXPERIMENTS,
+    TINY,
+    assert_same_bits,
+    checkpoint,
+    finish,
+    load,
+    run,
+    start,
+    tree,
+)
+from conftest import ROOT
+from PIL import Image
+
+from jaxgan import data, log
+from jaxgan.core import Gan, Plan
+from jaxgan.data import DataSpec
+from jaxgan.models import MODELS
+
+RECIPES = sorted((EXPERIMENTS / "recipes").glob("*.cfg"))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The workdir of a training of six steps."""
+    workdir = tmp_path_factory.mktemp("trained") / "run"
+    made = run(
+        "train",
+        *TINY,
+        "--steps=6",
+        "--checkpoint_every=3",
+        "--sample_every=3",
+        "--set=ema_half_life=100",
+        f"--workdir={workdir}",
+    )
+    assert made.status == 0, made.err
+    assert made.out == f"samples: {workdir}/samples/step_00000006.png\n"
+    return workdir
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """A folder of twenty PNGs, no two alike."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for number in range(20):
+        pixels = random.integers(0, 256, (10, 12, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02d}.png")
+    return folder
+
+
+def _pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def _on(pictures, *more):
+    """The flags of a tiny training on a folder."""
+    tiny = [flag for flag in TINY if not flag.startswith("--num_examples")]
+    return [*tiny, "--dataset=folder", f"--data_dir={pictures}", *more]
+
+
+# Training.
+
+
+def test_without_flags_the_paper_s_wgan_gp_meets_shapes():
+    script = load("train")
+    assert (script.FLAGS.model, script.FLAGS.dataset) == ("wgan_gp", "shapes")
+    assert script.shared.make_config("wgan_gp", script.FLAGS.set) == MODELS["wgan_gp"].Config()
+
+
+@pytest.mark.parametrize("script", ["train", "sample"])
+def test_help_names_every_flag_of_the_script(script):
+    shown = subprocess.run(
+        [sys.executable, EXPERIMENTS / f"{script}.py", "--help"], capture_output=True, text=True
+    )
+    module = load(script, "--workdir=DIR")
+    assert shown.stdout.startswith(module.__doc__)
+    for flag in module.FLAGS.get_flags_for_module("script"):
+        assert f"--{flag.name}:" in shown.stdout or f"--[no]{flag.name}:" in shown.stdout
+    assert ("--coordinator:" in shown.stdout) == (script == "train")
+    assert not shown.stderr
+
+
+def test_a_workdir_holds_what_happened(trained):
+    settings = json.loads((trained / "config.json").read_text())
+    assert settings["model"] == "gan"
+    assert settings["config"]["generator_widths"] == [8]
+    assert settings["config"]["beta1"] == 0.5  # which was not set
+    assert settings["data"]["examples"] == 40
+    assert settings["data"]["fingerprint"]
+    assert settings["versions"].keys() >= {"jax", "flax", "jaxgan", "python", "device"}
+    assert (settings["batch_size"], settings["steps"], settings["seed"]) == (8, 6, 0)
+
+    lines = log.read(trained / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["images"] for line in lines] == [8, 16, 24, 32, 40, 48]
+    for line in lines:
+        assert line["seconds"] > 0
+        assert line["images_per_second"] > 0
+        assert line["skipped"] == 0
+        assert 0 < line["discriminator/real_probability"] < 1
+        assert 0 < line["discriminator/fake_probability"] < 1
+        assert np.isfinite([line["discriminator/loss"], line["generator/loss"]]).all()
+
+    assert sorted(path.name for path in (trained / "checkpoints").glob("[0-9]*")) == ["3", "6"]
+    first, last = (_pixels(path) for path in sorted((trained / "samples").iterdir()))
+    assert first.shape == last.shape == (18, 18, 3)  # 2 x 2 of 8, and a gap of 2
+    assert np.any(first != last)
+    assert _pixels(trained / "curves.png").shape > (100, 100)
+
+
+def test_tensorboard_shows_the_scalars_and_the_samples(trained):
+    (file,) = (trained / "tensorboard").iterdir()
+    content = file.read_bytes()
+    assert content.count(b"discriminator/real_probability") == 6
+    assert content.count(b"samples") == 2
+    assert content.count(b"\x89PNG") == 2
+
+
+def test_the_same_command_again_changes_nothing(trained):
+    before = tree(trained)
+    command = json.loads((trained / "config.json").read_text())["command"]
+    again = run(*shlex.split(command))
+    assert again.status == 0
+    assert again.out == f"samples: {trained}/samples/step_00000006.png\n"
+    assert tree(trained) == before
+
+
+def test_fewer_steps_than_there_are_change_nothing(trained):
+    before = tree(trained)
+    again = run("train", *TINY, "--set=ema_half_life=100", "--steps=4", f"--workdir={trained}")
+    assert again.status == 0
+    assert f"{trained} is at step 6 already, --steps=4 is behind it" in again.out
+    assert tree(trained) == before
+
+
+def test_a_training_in_two_parts_ends_with_the_same_bits(trained, tmp_path):
+    common = (*TINY, "--set=ema_half_life=100", f"--workdir={tmp_path}/run")
+    assert run("train", *common, "--steps=4").status == 0
+    # How often something is written may change, and nothing comes of it.
+    assert run("train", *common, "--steps=6", "--log_every=2").status == 0
+    assert_same_bits(checkpoint(tmp_path / "run"), checkpoint(trained))
+
+    parts, whole = (log.read(path / "metrics.jsonl") for path in (tmp_path / "run", trained))
+    whole.pop(4)  # step 5, of which the second part wrote nothing
+    times = {"seconds": 0, "images_per_second": 0}
+    assert [line | times for line in parts] == [line | times for line in whole]
+    assert np.all(np.diff([line["seconds"] for line in parts]) > 0)
+    for path in (tmp_path / "run", trained):
+        assert (path / "samples" / "step_00000006.png").exists()
+    assert (tmp_path / "run" / "samples" / "step_00000006.png").read_bytes() == (
+        trained / "samples" / "step_00000006.png"
+    ).read_bytes()
+
+
+def test_epochs_count_pictures(tmp_path):
+    assert run("train", *TINY, "--epochs=0.5", f"--workdir={tmp_path}/run").status == 0
+    assert [line["images"] for line in log.read(tmp_path / "run" / "metrics.jsonl")] == [8, 16]
+
+
+def test_a_dry_run_tells_the_cost_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = run("train", *TINY, "--steps=1000", f"--workdir={tmp_path}/run", "--dry_run")
+    assert shown.status == 0, shown.err
+    # 4 to 8 to 8 * 8 * 3, and back to 1; each with a bias.
+    assert "generator: 1,768 parameters" in shown.out
+    assert "discriminator: 1,553 parameters" in shown.out
+    for player in ("generator", "discriminator"):
+        line = next(line for line in shown.out.splitlines() if f"update of the {player}" in line)
+        assert "GFLOP" in line
+        assert "MiB" in line
+    assert "s/kimg on 4 x cpu, batch 8" in shown.out
+    assert "1,000 steps take about" in shown.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_a_workdir_goes_to_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = run("train", *TINY, "--steps=1")
+    assert made.out == "samples: runs/gan_shapes/samples/step_00000001.png\n"
+    assert (tmp_path / "runs" / "gan_shapes" / "config.json").exists()
+
+
+class _Terminal:
+    """Takes what is written, as a terminal."""
+
+    def __init__(self):
+        self.text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        raise OSError("nothing to measure")
+
+
+def test_the_bar_moves_in_a_terminal_and_is_lines_in_a_pipe(tmp_path, monkeypatch):
+    piped = run("train", *TINY, "--steps=2", f"--workdir={tmp_path}/run").err
+    assert "\r" not in piped
+    assert piped.splitlines()[0] == "0% 0/2 [00:00<?, ?step/s]"
+    assert piped.splitlines()[-1].startswith("100% 2/2 [")
+    assert "D loss" in piped.splitlines()[-1]
+    # Not a line for every step that is logged.
+    assert len(piped.splitlines()) < 5
+
+    script, terminal = load("train", *TINY, "--steps=3", f"--workdir={tmp_path}/run"), _Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    script.main(["train"])
+    assert "\r" in terminal.text
+    assert "3/3" in terminal.text
+
+
+# Recipes.
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_makes_its_gan(recipe, monkeypatch):
+    monkeypatch.chdir(ROOT)  # flagfiles name one another from there
+    flags = load("train", f"--flagfile={recipe}").FLAGS
+    assert flags.dataset in data.DATASETS
+    if flags.dataset in ("shapes", "glyphs"):
+        spec = data.load(flags.dataset, image_size=flags.image_size, num_examples=1).spec
+    else:
+        size, channels = {"mnist": (28, 1), "anime": (64, 3)}[flags.dataset]
+        spec = DataSpec(flags.dataset, flags.image_size or size, channels, None, ())
+    script = load("train", f"--flagfile={recipe}")
+    config = script.shared.make_config(flags.model, flags.set)
+    assert isinstance(MODELS[flags.model].make(spec, config, Plan(flags.batch_size, 1)), Gan)
+
+
+def test_what_follows_a_recipe_overrides_it(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    recipe = "--flagfile=experiments/recipes/anime_wgan_gp_small.cfg"
+    script = load("train", recipe, "--set=width=8", "--batch_size=16")
+    config = script.shared.make_config("wgan_gp", script.FLAGS.set)
+    assert (config.width, config.n_critic, config.beta2) == (8, 2, 0.9)
+    assert script.FLAGS.batch_size == 16
+
+
+# Pictures.
+
+
+def test_a_folder_of_pictures(pictures, tmp_path):
+    def settings_and_weights(name, *flags):
+        workdir = tmp_path / name
+        made = run("train", *_on(pictures, "--steps=2", f"--workdir={workdir}", *flags))
+        assert made.status == 0, made.err
+        return json.loads((workdir / "config.json").read_text()), checkpoint(workdir)
+
+    plain, weights = settings_and_weights("plain")
+    assert plain["data"]["examples"] == 20
+    assert plain["data"]["spec"]["size"] == 8
+    held, _ = settings_and_weights("held", "--holdout=0.4")
+    assert 8 <= held["data"]["examples"] < 20
+    flipped, mirrored = settings_and_weights("flipped", "--flip")
+    assert flipped["data"]["flip"]
+    kernel = "variables/discriminator/params/Dense_0/kernel"
+    assert np.any(weights[kernel] != mirrored[kernel])
+
+
+def test_a_corrupt_picture_is_named_or_left_out(pictures, tmp_path, caplog):
+    (pictures / "03.png").write_bytes(b"no picture")
+    common = _on(pictures, "--steps=1", f"--workdir={tmp_path}/run")
+    refused = run("train", *common)
+    assert refused.status == 1
+    assert "03.png" in refused.err
+    assert len(refused.err.splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+    assert run("train", *common, "--skip_corrupt").status == 0
+    assert "1 of 20 pictures" in caplog.text
+    assert "03.png" in caplog.text
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"]["examples"] == 19
+
+
+def test_where_pictures_are_looked_for(pictures, tmp_path, monkeypatch):
+    # Anime faces have a place of their own in the folder of all data.
+    common = [flag for flag in _on(pictures) if not flag.startswith(("--data", "--dataset"))]
+    common += ["--dataset=anime", "--steps=1", f"--workdir={tmp_path}/run"]
+    monkeypatch.delenv("JAXGAN_DATA", raising=False)
+    refused = run("train", *common)
+    assert refused.status == 1
+    assert str(data.default_data_dir().relative_to(data.default_data_dir().parents[1])) in (
+        refused.err
+    )
+    assert "JAXGAN_DATA" in refused.err
+    assert not (tmp_path / "run").exists()
+
+    pictures.rename(tmp_path / "anime")
+    monkeypatch.setenv("JAXGAN_DATA", str(tmp_path))
+    assert run("train", *common).status == 0
+
+
+# Fine-tuning.
+
+
+def test_another_run_s_weights_are_where_a_run_may_start(trained, tmp_path):
+    standing = ("--set=learning_rate=0", f"--init_from={trained}")
+    made = run("train", *TINY, *standing, "--seed=1", "--steps=1", f"--workdir={tmp_path}/run")
+    assert made.status == 0, made.err
+    old, new = checkpoint(trained), checkpoint(tmp_path / "run")
+    for name, array in old.items():
+        if name.startswith("variables"):
+            np.testing.assert_array_equal(new[name], array, err_msg=name)
+    assert new["step"] == 1
+
+
+def test_what_does_not_fit_is_named_and_starts_anew(trained, tmp_path, caplog):
+    wider = [flag.replace("generator_widths=8", "generator_widths=16") for flag in TINY]
+    made = run("train", *wider, f"--init_from={trained}", "--steps=1", f"--workdir={tmp_path}/run")
+    assert made.status == 0, made.err
+    assert "generator/params/Dense_0/kernel ((4, 8) there, (4, 16) here)" in caplog.text
+    assert "discriminator/params" not in caplog.text.replace("generator/params", "")
+
+
+def test_a_fine_tuned_run_goes_on_without_the_other(trained, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, content in tree(trained).items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes(content)
+    common = (*TINY, f"--init_from={source}", f"--workdir={tmp_path}/run")
+    assert run("train", *common, "--steps=1").status == 0
+    source.rename(tmp_path / "elsewhere")
+    resumed = run("train", *common, "--steps=2")
+    assert resumed.status == 0, resumed.err
+
+
+# Sampling.
+
+
+def _draw(workdir, out, *flags):
+    made = run("sample", f"--workdir={workdir}", f"--out={out}", *flags)
+    assert made.status == 0, made.err
+    assert made.out == f"{out}\n"
+
+
+def _drawn(workdir, out, *flags):
+    _draw(workdir, out, *flags)
+    return np.load(out)["images"]
+
+
+def test_samples_as_a_grid_strips_a_folder_and_arrays(trained, tmp_path):
+    images = _drawn(trained, tmp_path / "x.npz", "--num=5")
+    assert images.shape == (5, 8, 8, 3)
+    assert images.dtype == np.uint8
+    assert len(np.unique(images.reshape(5, -1), axis=0)) == 5
+
+    _draw(trained, tmp_path / "new" / "grid.png", "--num=5")
+    grid = _pixels(tmp_path / "new" / "grid.png")
+    assert grid.shape == (18, 28, 3)
+    np.testing.assert_array_equal(grid[:8, :8], images[0])
+    np.testing.assert_array_equal(grid[10:, 10:18], images[4])
+
+    _draw(trained, tmp_path / "folder", "--num=5", "--batch_size=2")
+    files = sorted((tmp_path / "folder").iterdir())
+    assert [path.name for path in files] == [f"{number:06d}.png" for number in range(5)]
+    np.testing.assert_array_equal([_pixels(path) for path in files], images)
+
+    _draw(trained, tmp_path / "strips.png", "--num=2", "--interpolate=4")
+    strips = _pixels(tmp_path / "strips.png")
+    assert strips.shape == (2 * 10 - 2, 4 * 10 - 2, 3)
+
+
+def test_strips_begin_and_end_at_samples(trained, tmp_path):
+    samples = _drawn(trained, tmp_path / "x.npz", "--num=4").astype(int)
+    strips = _drawn(trained, tmp_path / "s.npz", "--num=2", "--interpolate=3").astype(int)
+    strips = strips.reshape(2, 3, 8, 8, 3)
+    # The path's ends are computed, so that a value may round the other way.
+    assert np.abs(strips[:, 0] - samples[:2]).max() <= 1
+    assert np.abs(strips[:, -1] - samples[2:]).max() <= 1
+
+
+def test_the_seed_the_weights_and_the_step_can_be_chosen(trained, tmp_path):
+    usual = _drawn(trained, tmp_path / "x.npz", "--num=3")
+    np.testing.assert_array_equal(usual, _drawn(trained, tmp_path / "x.npz", "--num=3", "--seed=0"))
+    for other in ("--seed=1", "--raw", "--step=3"):
+        assert np.any(_drawn(trained, tmp_path / "x.npz", "--num=3", other) != usual), other
+
+
+def test_samples_of_a_finished_training_are_those_of_its_last_grid(trained, tmp_path):
+    _draw(trained, tmp_path / "grid.png", "--num=4")
+    assert (tmp_path / "grid.png").read_bytes() == (
+        trained / "samples" / "step_00000006.png"
+    ).read_bytes()
+
+
+# The commands as they stand, each in a process of its own.
+
+FAKE_TENSORFLOW = """
+import pathlib
+pathlib.Path(__file__).with_name("imported").touch()
+raise ImportError("nobody may need TensorFlow")
+"""
+
+
+@pytest.mark.slow
+def test_the_readme_s_commands(tmp_path):
+    (tmp_path / "modules" / "tensorflow").mkdir(parents=True)
+    (tmp_path / "modules" / "tensorflow" / "__init__.py").write_text(FAKE_TENSORFLOW)
+    home = {"XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path / "modules")}
+
+    def command(script, flags, out):
+        # Without --compilation_cache, for its default is tried, too.
+        made = finish(start(script, *shlex.split(flags), devices=1, compiled=None, **home))
+        assert made.status == 0, made.err
+        assert made.out.splitlines()[-1].endswith(out)
+        assert "Traceback" not in made.err
+        return made
+
+    workdir = tmp_path / "run"
+    tiny = "--image_size=16 --num_examples=64 --set=width=4 --batch_size=8 --steps=2"
+    command("train", f"{tiny} --workdir={workdir}", "step_00000002.png")
+    assert list((tmp_path / "cache" / "jaxgan" / "compiled").iterdir())
+    before = tree(workdir)
+    assert "0/2" not in command("train", f"{tiny} --workdir={workdir}", "step_00000002.png").err
+    assert tree(workdir) == before
+
+    out = f"--workdir={workdir} --out={tmp_path}"
+    command("sample", f"{out}/grid.png --num=64", "grid.png")
+    command("sample", f"{out}/strips.png --num=8 --interpolate=10", "strips.png")
+    command("sample", f"{out}/samples.npz --num=10", "samples.npz")
+    command("sample", f"{out}/folder/ --num=3", "folder")
+    assert not (tmp_path / "modules" / "tensorflow" / "imported").exists()
+
+
+@pytest.mark.slow
+def test_a_recipe_trains(pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    workdir = f"--workdir={tmp_path}/run"
+    made = finish(
+        start(
+            "train",
+            "--flagfile=experiments/recipes/anime_dcgan.cfg",
+            f"--data_dir={pictures}",
+            *("--image_size=16", "--set=width=4", "--batch_size=8", "--epochs=2", workdir),
+            devices=1,
+        )
+    )
+    assert made.status == 0, made.err
+    assert "samples: " in made.out
