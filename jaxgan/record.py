@@ -7,6 +7,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from absl import logging
+
 from jaxgan import parallel, plot, sample
 from jaxgan import workdir as workdirs
 from jaxgan.broadcast import from_process_0
@@ -99,15 +101,18 @@ class Record:
             self._log.metrics(step, values)
 
     def sample(self, step: int, state: GanState) -> None:
-        """Draws the grid of fixed latents, and the curves."""
+        """Draws the grid of fixed latents, and the curves; a full disk is a warning."""
         if self._log is None:
             return
         variables = sample.generator_variables(state)
         images = sample.draw(self._gan, variables, self._schedule.num_samples, seed=self._seed)
         grid = plot.grid(images)
-        plot.save_image(self._workdir / "samples" / f"step_{step:08d}.png", grid)
-        self._log.image(step, "samples", grid)
-        plot.curves(self._workdir / "metrics.jsonl", self._workdir / "curves.png")
+        try:
+            plot.save_image(self._workdir / "samples" / f"step_{step:08d}.png", grid)
+            self._log.image(step, "samples", grid)
+            plot.curves(self._workdir / "metrics.jsonl", self._workdir / "curves.png")
+        except OSError as error:
+            logging.warning("samples of step %d are lost: %s", step, error)
 
     def save(self, step: int, state: GanState) -> None:
         """Saves a checkpoint in the background."""
