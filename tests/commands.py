@@ -83,16 +83,17 @@ def load(script: str, *arguments: object):
 
 
 def start(
-    script: str,
+    script: str | Path,
     *arguments: object,
     devices: int = 4,
     compiled: str | None = jax.config.jax_compilation_cache_dir,
     **environment: str,
 ) -> subprocess.Popen:
-    """Starts a script in a process of its own; its stdout and stderr are pipes of text."""
+    """Starts `train`, `sample` or a file in a process of its own, with text pipes to read."""
+    path = script if isinstance(script, Path) else EXPERIMENTS / f"{script}.py"
     given = [] if compiled is None else [f"--compilation_cache={compiled}"]
     return subprocess.Popen(
-        [sys.executable, EXPERIMENTS / f"{script}.py", *given, *map(str, arguments)],
+        [sys.executable, path, *given, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
