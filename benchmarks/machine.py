@@ -14,7 +14,7 @@ from pathlib import Path
 def use_cores(count: int) -> None:
     """Keeps this process, and the thread pools it will start, on `count` of its cores.
 
-    Call it before JAX and PyTorch are imported: both size their pools by what they find.
+    Call it before the first computation: XLA sizes its pool by what it finds then.
     """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])

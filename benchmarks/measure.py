@@ -1,0 +1,122 @@
+"""Runs trainings in turn and measures them: what `peers.py` and `steps.py` share."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import machine
+import numpy as np
+from absl import flags
+
+from jaxgan import train
+from jaxgan.core import Plan, images_drawn
+from jaxgan.data import Dataset, DataSpec, batches
+from jaxgan.models import MODELS
+
+flags.DEFINE_integer("repeats", 5, "Blocks a side, taken in turn.", lower_bound=1)
+flags.DEFINE_float("seconds", 3.0, "The least length of a block.", lower_bound=0.0)
+flags.DEFINE_float(
+    "patience", 0.0, "Seconds a row to wait for other processes to leave the machine quiet."
+)
+FLAGS = flags.FLAGS
+
+_QUIET = 0.1  # cores that others may take
+
+
+class Row(NamedTuple):
+    """What is trained: a model, the fields of its Config that are not the defaults, its data."""
+
+    model: str
+    fields: dict
+    size: int
+    channels: int
+    batch_size: int
+
+    def config(self):
+        return dataclasses.replace(MODELS[self.model].Config(), **self.fields)
+
+    def title(self) -> str:
+        return f"{self.model}, {self.size}x{self.size}x{self.channels}, batch {self.batch_size}"
+
+
+class Side(NamedTuple):
+    """One library's training: `run(n)` does n iterations and waits until they are done."""
+
+    run: Callable[[int], None]
+    parameters: int
+    images: int  # real ones an iteration
+
+
+def noise(row: Row) -> np.ndarray:
+    """Returns synthetic images [2048, H, W, C] uint8; what is on them does not matter."""
+    shape = (2048, row.size, row.size, row.channels)
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+
+def ours(row: Row, images: np.ndarray) -> Side:
+    """jaxgan's training loop on images [N, H, W, C] uint8."""
+    spec = DataSpec("noise", row.size, row.channels, None, (), True)
+    gan = MODELS[row.model].make(spec, row.config(), Plan(row.batch_size, 1_000_000))
+    data = batches(Dataset(spec, images, None, "noise"), seed=0, batch_size=row.batch_size)
+    state = train.init(gan, 0)
+    params = [variables["params"] for variables in state.variables.values()]
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    iterations = train.iterate(gan, train.compile_program(gan), state, data, 0)
+    before = None
+
+    def run(count: int) -> None:
+        nonlocal before
+        for _ in range(count):
+            _, state, metrics = next(iterations)
+            # As the loop does: it looks at the iteration before the last one.
+            if before is not None and int(before["skipped_in_row"]):
+                raise RuntimeError("an update was undone: the measurement is void")
+            before = metrics
+        jax.block_until_ready(state)
+
+    return Side(run, parameters, images_drawn(gan, row.batch_size, 1))
+
+
+def measure(sides: Sequence[Side]) -> tuple[list[list[float]], float]:
+    """Runs blocks of the sides in turn; a round that others disturbed is run again for a while.
+
+    Returns:
+      Images per second [rounds][sides], and the mean number of cores that other processes took.
+    """
+    counts = []
+    for side in sides:
+        side.run(2)  # compiles, fills caches
+        start = time.perf_counter()
+        side.run(1)
+        counts.append(max(1, round(FLAGS.seconds / (time.perf_counter() - start))))
+
+    rounds, disturbances, deadline = [], [], time.monotonic() + FLAGS.patience
+    while len(rounds) < FLAGS.repeats:
+        if time.monotonic() < deadline and _is_busy():
+            continue
+        others, speeds = machine.Others(), [0.0] * len(sides)
+        # Each goes first as often as second, so that nothing that the other leaves behind counts.
+        order = range(len(sides)) if len(rounds) % 2 == 0 else reversed(range(len(sides)))
+        for number in order:
+            time.sleep(0.05)
+            side, count = sides[number], counts[number]
+            start = time.perf_counter()
+            side.run(count)
+            speeds[number] = side.images * count / (time.perf_counter() - start)
+        disturbance = others.cores()
+        if disturbance > _QUIET and time.monotonic() < deadline:
+            continue
+        rounds.append(speeds)
+        disturbances.append(disturbance)
+    return rounds, statistics.mean(disturbances)
+
+
+def _is_busy() -> bool:
+    others = machine.Others()
+    time.sleep(0.5)
+    return others.cores() > _QUIET
