@@ -29,7 +29,7 @@ from jaxgan.core import Update
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError
 from jaxgan.finetune import start_from
-from jaxgan.record import Schedule
+from jaxgan.record import Record, Schedule
 from jaxgan.signals import GracefulStop, Stopped
 from jaxgan.train import NonFiniteError, train
 
@@ -197,6 +197,20 @@ def test_signals_are_ignored_while_the_last_save_is_finished():
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         assert stop.requested == signal.SIGTERM
+
+
+def test_the_last_save_is_finished_whatever_comes(tmp_path, monkeypatch):
+    save = Record.save
+
+    def interrupted(self, step, state):
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        save(self, step, state)
+
+    monkeypatch.setattr(Record, "save", interrupted)
+    state = _train(tmp_path / "run", 2, TOY)
+    with Checkpointer(tmp_path / "run" / "checkpoints", read_only=True) as checkpointer:
+        chex.assert_trees_all_equal(checkpointer.restore(state, 2).state, state)
 
 
 def test_outside_the_main_thread_nothing_changes():
