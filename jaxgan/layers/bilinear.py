@@ -131,83 +131,97 @@ def _weights_by_product(window: Window, x: Array, y: Array) -> Array:
     return w.reshape(*window.kernel, x.shape[-1], y.shape[-1])
 
 
-def _phase_extent(window: Window) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """First and last q of the large map's positions `stride * q + phase - padding`."""
-    first = tuple(p // s for s, p in zip(window.stride, window.padding, strict=True))
-    last = tuple(
-        (p + n - 1) // s for n, s, p in zip(window.size, window.stride, window.padding, strict=True)
-    )
-    return first, last
+def _phases(window: Window) -> list[tuple[tuple[int, int], ...]]:
+    """For each residue r of an output position: the first tap it takes and its input's offset.
 
-
-def _interleave(window: Window, phases: Array) -> Array:
-    """[B, *positions, *stride, I] -> [B, *size, I]: depth to space, then crop."""
-    rank = len(window.size)
-    first, last = _phase_extent(window)
-    order = [0] + [axis for d in range(rank) for axis in (1 + d, 1 + rank + d)] + [1 + 2 * rank]
-    extent = tuple(s * (b - a + 1) for s, a, b in zip(window.stride, first, last, strict=True))
-    x = phases.transpose(order).reshape(phases.shape[0], *extent, phases.shape[-1])
-    low = tuple(s * a - p for s, a, p in zip(window.stride, first, window.padding, strict=True))
-    high = tuple(n - e - a for n, e, a in zip(window.size, extent, low, strict=True))
-    return _pad(x, low, high)
-
-
-def _transposed_by_phases(window: Window, y: Array, w: Array) -> Array:
-    """Output `stride * q + r - padding` takes tap `stride * u + r` of input `q - u`.
-
-    So all phases r together are one convolution of stride 1 to prod(stride) times the channels.
+    Output `stride * q + r` takes tap `stride * u + first` of input `q + offset - u`, u = 0, 1, ...
     """
+    return [
+        tuple(
+            ((a + p) % s, (a + p) // s)
+            for a, p, s in zip(r, window.padding, window.stride, strict=True)
+        )
+        for r in product(*map(range, window.stride))
+    ]
+
+
+def _interleave(window: Window, phases: list[Array]) -> Array:
+    """prod(stride) maps [B, *ceil(size / stride), I] -> [B, *size, I]: depth to space."""
     rank = len(window.size)
-    stride = window.stride
-    inputs, outputs = w.shape[-2:]
-    reach = tuple(-(-k // s) for k, s in zip(window.kernel, stride, strict=True))
-    missing = tuple(u * s - k for u, s, k in zip(reach, stride, window.kernel, strict=True))
-    w = _pad(w[None], (0,) * rank, missing)[0]
-    w = w.reshape(*(n for pair in zip(reach, stride, strict=True) for n in pair), inputs, outputs)
-    taps, phases = tuple(range(0, 2 * rank, 2)), tuple(range(1, 2 * rank, 2))
-    w = jnp.flip(w, taps).transpose(*taps, 2 * rank + 1, *phases, 2 * rank)
-    w = w.reshape(*reach, outputs, math.prod(stride) * inputs)
-    first, last = _phase_extent(window)
-    around = tuple(
-        (u - 1 - a, b - (m - 1))
-        for u, a, b, m in zip(reach, first, last, window.outputs, strict=True)
-    )
-    z = lax.conv_general_dilated(
-        y, w, (1,) * rank, around, dimension_numbers=dimension_numbers(rank)
-    )
-    return _interleave(window, z.reshape(*z.shape[:-1], *stride, inputs))
+    *shape, channels = phases[0].shape
+    z = jnp.stack(phases, -2).reshape(*shape, *window.stride, channels)
+    order = [0] + [axis for d in range(rank) for axis in (1 + d, 1 + rank + d)] + [1 + 2 * rank]
+    extent = tuple(m * s for m, s in zip(shape[1:], window.stride, strict=True))
+    z = z.transpose(order).reshape(shape[0], *extent, channels)
+    return z[(slice(None), *(slice(n) for n in window.size))]
 
 
-def _transposed_by_product(window: Window, y: Array, w: Array) -> Array:
+def _conv_transpose_by_phases(window: Window, y: Array, w: Array) -> Array:
+    """One convolution of stride 1 for each phase, with the taps that reach it."""
+    rank = len(window.size)
+    rows = tuple(-(-n // s) for n, s in zip(window.size, window.stride, strict=True))
+    w = w.swapaxes(-1, -2)
+
+    def phase(starts):
+        taps = w[tuple(slice(t, None, s) for (t, _), s in zip(starts, window.stride, strict=True))]
+        if 0 in taps.shape:
+            return jnp.zeros((y.shape[0], *rows, w.shape[-1]), y.dtype)
+        around = tuple(
+            (u - 1 - e, n + e - m)
+            for u, (_, e), n, m in zip(taps.shape, starts, rows, window.outputs, strict=False)
+        )
+        return lax.conv_general_dilated(
+            y,
+            jnp.flip(taps, tuple(range(rank))),
+            (1,) * rank,
+            around,
+            dimension_numbers=dimension_numbers(rank),
+        )
+
+    return _interleave(window, [phase(starts) for starts in _phases(window)])
+
+
+def _conv_transpose_by_product(window: Window, y: Array, w: Array) -> Array:
     """One product gives what each input adds through each tap; shifted sums gather it."""
     batch, inputs = y.shape[0], w.shape[-2]
     taps = y.reshape(-1, y.shape[-1]) @ w.reshape(-1, w.shape[-1]).T
     if _covers(window) or _is_pointwise(window):
         return taps.reshape(batch, *window.size, inputs)
     taps = taps.reshape(batch, *window.outputs, *window.kernel, inputs)
-    first, last = _phase_extent(window)
+    rows = tuple(-(-n // s) for n, s in zip(window.size, window.stride, strict=True))
     everywhere = (slice(None),) * (1 + len(window.size))
 
-    def phase(r):
-        total = 0
-        for t in product(
-            *(range(a, k, s) for a, k, s in zip(r, window.kernel, window.stride, strict=True))
-        ):
-            u = tuple(a // s for a, s in zip(t, window.stride, strict=True))
-            low = tuple(b - a for a, b in zip(first, u, strict=True))
-            high = tuple(b - a - (m - 1) for a, b, m in zip(u, last, window.outputs, strict=True))
-            total += _pad(taps[everywhere + t], low, high)
+    def phase(starts):
+        total = jnp.zeros((batch, *rows, inputs), y.dtype)
+        ranges = (
+            range(t, k, s)
+            for (t, _), k, s in zip(starts, window.kernel, window.stride, strict=True)
+        )
+        for tap in product(*ranges):
+            shift = tuple(
+                t // s - e for t, s, (_, e) in zip(tap, window.stride, starts, strict=True)
+            )
+            end = tuple(n - m - a for n, m, a in zip(rows, window.outputs, shift, strict=True))
+            total += _pad(taps[everywhere + tap], shift, end)
         return total
 
-    empty = jnp.zeros(
-        (batch, *(b - a + 1 for a, b in zip(first, last, strict=True)), inputs), y.dtype
-    )
-    phases = jnp.stack([phase(r) + empty for r in product(*map(range, window.stride))], -2)
-    return _interleave(window, phases.reshape(*phases.shape[:-2], *window.stride, inputs))
+    return _interleave(window, [phase(starts) for starts in _phases(window)])
 
 
-def _is_small(window: Window) -> bool:
-    return math.prod(window.outputs) <= 32
+def _weights_by_conv(window: Window, x: Array, y: Array) -> Array:
+    """Summed over groups of examples, so that the part of `y` in use stays in the cache."""
+    batch = x.shape[0]
+    groups = max(1, min(batch // 8, y.size * y.dtype.itemsize // 2**19))
+    w = jax.ShapeDtypeStruct((*window.kernel, x.shape[-1], y.shape[-1]), x.dtype)
+    total = 0
+    for group in range(groups):
+        part = slice(group * batch // groups, (group + 1) * batch // groups)
+        total += jax.linear_transpose(functools.partial(xla_conv, window, x[part]), w)(y[part])[0]
+    return total
+
+
+def _is_small(window: Window, most: int) -> bool:
+    return math.prod(window.outputs) <= most
 
 
 def _in_float32(function):
@@ -223,21 +237,23 @@ def _in_float32(function):
 
 @_in_float32
 def _conv(window: Window, x: Array, w: Array) -> Array:
-    if _covers(window) or _is_pointwise(window) or _is_small(window):
+    if _covers(window) or _is_pointwise(window) or _is_small(window, 16):
         return _conv_by_product(window, x, w)
     return xla_conv(window, x, w)
 
 
 @_in_float32
 def _transposed(window: Window, y: Array, w: Array) -> Array:
-    if _covers(window) or _is_pointwise(window) or _is_small(window):
-        return _transposed_by_product(window, y, w)
-    return _transposed_by_phases(window, y, w)
+    if _covers(window) or _is_pointwise(window) or _is_small(window, 64) or w.shape[-2] <= 4:
+        return _conv_transpose_by_product(window, y, w)
+    return _conv_transpose_by_phases(window, y, w)
 
 
 @_in_float32
 def _weights(window: Window, x: Array, y: Array) -> Array:
-    return _weights_by_product(window, x, y)
+    if _covers(window) or _is_pointwise(window):
+        return _weights_by_product(window, x, y)
+    return _weights_by_conv(window, x, y)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

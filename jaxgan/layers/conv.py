@@ -37,7 +37,7 @@ def conv(x: Array, w: Array, stride: Size = 1, padding: Size = 0) -> Array:
     rank = _rank(x, w, "conv")
     kernel, size = w.shape[:rank], x.shape[1:-1]
     stride, padding = _spread("stride", stride, rank, 1), _spread("padding", padding, rank, 0)
-    _same_channels(x, w, "conv")
+    _same_channels(x, w, -2, "conv")
     window = Window(size, kernel, stride, padding)
     if min(window.outputs) < 1:
         raise ValueError(
@@ -53,12 +53,14 @@ def conv_transpose(
 ) -> Array:
     """Transposed convolution, like PyTorch's ConvTranspose2d and ConvTranspose3d.
 
-    Input i adds `y[i] @ w[t]` to output `stride * i + t - padding`; no tap is mirrored.
+    The adjoint of `conv` with the same kernel: it turns what `conv` puts out into what `conv`
+    takes. Input i adds `w[t] @ y[i]` to output `stride * i + t - padding`; no tap is mirrored.
 
     Args:
       y: [B, h, w, I] or [B, d, h, w, I], floating point.
-      w: [k, k, I, O] or [k, k, k, I, O], as in `conv`: inputs, then features; cast to the dtype
-        of `y`. A PyTorch weight [I, O, k, k] becomes this by `permute(2, 3, 0, 1)`.
+      w: [k, k, O, I] or [k, k, k, O, I], the kernel of that `conv`, so features before inputs;
+        cast to the dtype of `y`. A PyTorch weight [I, O, k, k] becomes this by
+        `permute(2, 3, 1, 0)`.
       stride: one integer, or one a spatial dimension.
       padding: what the convolution that this transposes would add on each side.
       output_padding: rows added at the end, less than the stride.
@@ -73,7 +75,7 @@ def conv_transpose(
     kernel = w.shape[:rank]
     stride, padding = _spread("stride", stride, rank, 1), _spread("padding", padding, rank, 0)
     extra = _spread("output_padding", output_padding, rank, 0)
-    _same_channels(y, w, "conv_transpose")
+    _same_channels(y, w, -1, "conv_transpose")
     if any(e >= s for e, s in zip(extra, stride, strict=True)):
         raise ValueError(
             f"conv_transpose: output_padding {extra} must be less than the stride {stride}"
@@ -87,7 +89,7 @@ def conv_transpose(
             f"conv_transpose: padding {padding} leaves an output of size {size}; use less padding"
         )
     run = bilinear.bilinear_conv_transpose if _on_cpu() else bilinear.xla_conv_transpose
-    return run(Window(size, kernel, stride, padding), y, w.astype(y.dtype).swapaxes(-1, -2))
+    return run(Window(size, kernel, stride, padding), y, w.astype(y.dtype))
 
 
 def _on_cpu() -> bool:
@@ -98,17 +100,17 @@ def _rank(x: Array, w: Array, name: str) -> int:
     rank = x.ndim - 2
     if rank < 1 or rank > 3 or w.ndim != x.ndim:
         raise ValueError(
-            f"{name}: input {x.shape} and kernel {w.shape} must be [B, H, W, C] and "
-            "[k, k, in, out], or [B, D, H, W, C] and [k, k, k, in, out]"
+            f"{name}: input {x.shape} and kernel {w.shape} must have the ranks of [B, H, W, C] "
+            "and [k, k, C, C], or of [B, D, H, W, C] and [k, k, k, C, C]"
         )
     return rank
 
 
-def _same_channels(x: Array, w: Array, name: str) -> None:
-    if x.shape[-1] != w.shape[-2]:
+def _same_channels(x: Array, w: Array, axis: int, name: str) -> None:
+    if x.shape[-1] != w.shape[axis]:
         raise ValueError(
             f"{name}: the input {x.shape} has {x.shape[-1]} channels and the kernel {w.shape} "
-            f"takes {w.shape[-2]}; they must be equal"
+            f"takes {w.shape[axis]}; they must be equal"
         )
 
 
@@ -144,12 +146,12 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H, W, I] -> [B, h, w, features]."""
-        x, kernel, bias = _parameters(self, x)
+        x, kernel, bias = _parameters(self, x, (x.shape[-1], self.features))
         return _add(conv(x, kernel, self.stride, self.padding), bias)
 
 
 class ConvTranspose(nn.Module):
-    """Transposed convolution, parameters as `Conv` has them: "kernel" [*k, in, features].
+    """Transposed convolution with "kernel" [*k, features, in] and "bias" [features], float32.
 
     Attributes:
       features: number of output channels.
@@ -166,19 +168,20 @@ class ConvTranspose(nn.Module):
     padding: Size = 0
     output_padding: Size = 0
     use_bias: bool = True
-    kernel_init: Callable = nn.initializers.lecun_normal()
+    kernel_init: Callable = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
     dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, y: Array) -> Array:
         """[B, h, w, I] -> [B, H, W, features]."""
-        y, kernel, bias = _parameters(self, y)
+        y, kernel, bias = _parameters(self, y, (self.features, y.shape[-1]))
         return _add(conv_transpose(y, kernel, self.stride, self.padding, self.output_padding), bias)
 
 
-def _parameters(module: Conv | ConvTranspose, x: Array) -> tuple[Array, Array, Array | None]:
-    extent = _spread("kernel", module.kernel, x.ndim - 2, 1)
-    shape = (*extent, x.shape[-1], module.features)
+def _parameters(
+    module: Conv | ConvTranspose, x: Array, channels: tuple[int, int]
+) -> tuple[Array, Array, Array | None]:
+    shape = _spread("kernel", module.kernel, x.ndim - 2, 1) + channels
     kernel = module.param("kernel", module.kernel_init, shape, jnp.float32)
     bias = None
     if module.use_bias:
