@@ -82,7 +82,6 @@ def _load():
         holdout=FLAGS.holdout,
         skip_corrupt=FLAGS.skip_corrupt,
         num_examples=FLAGS.num_examples,
-        seed=FLAGS.seed,
     )
 
 

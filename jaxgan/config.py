@@ -11,12 +11,14 @@ from jaxgan.errors import UsageError, unknown
 
 T = TypeVar("T")
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_LEAST = {int: 1, float: 0}
 
 
 def override(config: T, assignments: Iterable[str]) -> T:
     """Returns the dataclass instance with `field=value` assignments, parsed by the fields' types.
 
-    Types may be int, float, bool, str and homogeneous tuples of them (`widths=64,32`).
+    Types may be int, float, bool, str and homogeneous tuples of them (`widths=64,32`). In a Config
+    an integer is a size or a count, at least 1, and a float is not negative.
 
     Raises:
       UsageError: for an unknown field or a value that is not of the field's type.
@@ -32,10 +34,8 @@ def override(config: T, assignments: Iterable[str]) -> T:
         try:
             values[name] = _parse(types[name], text)
         except (ValueError, KeyError):
-            kind = getattr(types[name], "__name__", str(types[name]))
-            kind = str(types[name]) if typing.get_args(types[name]) else kind
             raise UsageError(
-                f"--set {assignment!r}: {name} must be {kind}, for example "
+                f"--set {assignment!r}: {name} must be {_describe(types[name])}, for example "
                 f"{name}={_show(getattr(config, name))}"
             ) from None
     return dataclasses.replace(config, **values)
@@ -44,7 +44,21 @@ def override(config: T, assignments: Iterable[str]) -> T:
 def _parse(kind: Any, text: str) -> Any:
     if typing.get_origin(kind) is tuple:
         return tuple(_parse(typing.get_args(kind)[0], part) for part in text.split(",") if part)
-    return _TRUTH[text.lower()] if kind is bool else kind(text)
+    value = _TRUTH[text.lower()] if kind is bool else kind(text)
+    if kind in _LEAST and not value >= _LEAST[kind]:
+        raise ValueError
+    return value
+
+
+def _describe(kind: Any) -> str:
+    if typing.get_origin(kind) is tuple:
+        return f"a list, each {_describe(typing.get_args(kind)[0])}"
+    return {
+        int: "an integer of at least 1",
+        float: "a number of at least 0",
+        bool: "true or false",
+        str: "a text",
+    }[kind]
 
 
 def _show(value: Any) -> str:

@@ -55,11 +55,17 @@ def test_the_last_assignment_counts_and_the_rest_stays():
     [
         ("width", "'width' must look like field=value"),
         ("widht=8", "unknown field 'widht'.*did you mean 'widths?'.*valid: activation, betas"),
-        ("width=8.5", "'width=8.5': width must be int, for example width=64"),
-        ("width=", "width must be int"),
-        ("learning_rate=fast", "learning_rate must be float, for example learning_rate=0.0002"),
-        ("linear_stem=maybe", "linear_stem must be bool, for example linear_stem=false"),
-        ("widths=64,x", r"widths must be tuple\[int, \.\.\.\], for example widths=300,100"),
+        ("width=8.5", "'width=8.5': width must be an integer of at least 1, for example width=64"),
+        ("width=", "width must be an integer"),
+        ("width=0", "width must be an integer of at least 1"),
+        (
+            "learning_rate=fast",
+            "learning_rate must be a number of at least 0, for example learning_rate=0.0002",
+        ),
+        ("learning_rate=-1", "learning_rate must be a number of at least 0"),
+        ("learning_rate=nan", "learning_rate must be a number of at least 0"),
+        ("linear_stem=maybe", "linear_stem must be true or false, for example linear_stem=false"),
+        ("widths=64,x", "widths must be a list, each an integer of at least 1, for example widths"),
     ],
 )
 def test_what_does_not_fit_is_one_clear_sentence(assignment, message):
