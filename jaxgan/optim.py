@@ -13,7 +13,7 @@ def rmsprop(learning_rate: float) -> optax.GradientTransformation:
 
 
 def clip_weights(limit: float) -> optax.GradientTransformation:
-    """Projects every parameter into [-limit, limit] after the update: put it last in a chain."""
+    """Projects every parameter into [-limit, limit], to rounding: put it last in a chain."""
 
     def project(update, param):
         return jnp.clip(param + update, -limit, limit) - param

@@ -171,6 +171,8 @@ def train(
             clock.tick(step)
             latest |= metrics
             last = step >= steps or stop.requested is not None
+            if last:
+                watch(step, metrics)  # for once without delay
             if last or step % schedule.log_every == 0:
                 values = {name: float(value) for name, value in latest.items()}
                 latest = {}
