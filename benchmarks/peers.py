@@ -28,8 +28,10 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("rows", [], "Which rows, in this order. Default: all.")
 flags.DEFINE_integer("threads", 2, "CPU cores of both sides.", lower_bound=1)
 flags.DEFINE_enum("side", "both", ["both", "ours", "theirs"], "Measure one alone, as a check.")
-flags.DEFINE_bool("channels_last", True, "PyTorch's layout of the convolutional models.")
-flags.DEFINE_bool("fused_adam", True, "PyTorch's fused Adam.")
+flags.DEFINE_bool(
+    "channels_last", None, "PyTorch's layout. Default: the faster one, false for wgan_gp only."
+)
+flags.DEFINE_bool("fused_adam", True, "PyTorch's fused Adam, or its default one.")
 
 _COURSE = {"kernel": 5, "linear_stem": True, "bias": True}
 
@@ -49,13 +51,16 @@ def theirs(row: Row, images: np.ndarray) -> Side:
     """PyTorch's training on images [N, H, W, C] uint8."""
     config = row.config()
     networks = torch_models.NETWORKS[row.model](config, row.size, row.channels)
+    channels_last = FLAGS.channels_last
+    if channels_last is None:
+        channels_last = row.model != "wgan_gp"
     step = torch_models.training(
         row.model,
         networks,
         config,
         torch.from_numpy(images).permute(0, 3, 1, 2),
         row.batch_size,
-        torch_models.Setting(_device(), FLAGS.channels_last, FLAGS.fused_adam),
+        torch_models.Setting(_device(), channels_last, FLAGS.fused_adam),
     )
 
     def run(count: int) -> None:
@@ -119,7 +124,8 @@ def main(argv: Sequence[str]) -> None:
     print(machine.table(["what", "parameters", *titles[FLAGS.side], "others' cores"], rows))
     gpu = jax.devices()[0].device_kind if _device() == "cuda" else None
     note = machine.describe(["jax", "jaxlib", "flax", "optax", "torch"], gpu)
-    print(f"\n{note}; {FLAGS.threads} CPU threads a side, PyTorch eager")
+    time = "processor" if FLAGS.cpu_time else "elapsed"
+    print(f"\n{note}; PyTorch eager; {time} time, {FLAGS.threads} CPU threads a side")
 
 
 if __name__ == "__main__":
