@@ -21,9 +21,21 @@ def clip_weights(limit: float) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, params: jax.tree.map(project, updates, params))
 
 
-def ema_decay(half_life: float, batch_size: int) -> optax.Schedule:
+def ema_decay(half_life: float, batch_size: int, ramp_up: float = 0.05) -> optax.Schedule:
     """Returns the decay a step of an average that halves an image's weight after `half_life`
-    images; 0 images: no averaging (Karras et al., 2017, arXiv:1710.10196, count it so).
+    images (Karras et al., 2017, arXiv:1710.10196, count it so); 0 images: no averaging.
+
+    Args:
+      half_life: in images.
+      batch_size: images a step.
+      ramp_up: the half-life is at most this share of the images so far, so that the first weights
+        are soon forgotten (Karras et al., 2020, arXiv:2006.06676, use .05); 0 for no such limit.
     """
-    decay = 0.5 ** (batch_size / half_life) if half_life > 0 else 0.0
-    return optax.constant_schedule(decay)
+    if half_life == 0:
+        return optax.constant_schedule(0.0)
+
+    def decay(step):
+        so_far = ramp_up * batch_size * (step + 1) if ramp_up else half_life
+        return 0.5 ** (batch_size / jnp.minimum(half_life, so_far))
+
+    return decay

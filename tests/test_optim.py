@@ -66,7 +66,7 @@ def test_clipped_weights_stay_in_range(weights, gradients, limit):
 
 def test_the_average_halves_an_image_after_its_half_life():
     half_life, batch = 96, 16
-    gan = TOY._replace(ema=optim.ema_decay(half_life, batch))
+    gan = TOY._replace(ema=optim.ema_decay(half_life, batch, ramp_up=0))
     state = first_state()
     start = state.ema
     moved = jax.tree.map(lambda x: x + 8, state.variables["generator"])
@@ -76,6 +76,14 @@ def test_the_average_halves_an_image_after_its_half_life():
         state = end(state)
     for average, old in zip(jax.tree.leaves(state.ema), jax.tree.leaves(start), strict=True):
         np.testing.assert_allclose(average - old, 4, rtol=1e-5)  # batch statistics too
+
+
+def test_the_first_weights_are_soon_forgotten():
+    decay = optim.ema_decay(half_life=1000, batch_size=10, ramp_up=0.05)
+    # After 200 images the half-life is 10 of them, one step; it ends at 1000.
+    assert decay(0) == pytest.approx(0.5 ** (10 / 0.5))
+    assert decay(19) == pytest.approx(0.5)
+    assert decay(100_000) == pytest.approx(0.5 ** (10 / 1000))
 
 
 def test_no_half_life_keeps_the_last_weights():
