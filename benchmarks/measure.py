@@ -13,11 +13,12 @@ import machine
 import numpy as np
 from absl import flags
 
-from jaxgan import train
+from jaxgan import host, train
 from jaxgan.core import Plan, images_drawn
 from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.models import MODELS
 
+flags.DEFINE_integer("threads", 2, "CPU cores, the same for all.", lower_bound=1)
 flags.DEFINE_integer("repeats", 5, "Blocks a side, taken in turn.", lower_bound=1)
 flags.DEFINE_float("seconds", 3.0, "The least length of a block.", lower_bound=0.0)
 flags.DEFINE_float(
@@ -56,6 +57,17 @@ class Side(NamedTuple):
     run: Callable[[int], None]
     parameters: int
     images: int  # real ones an iteration
+
+
+def prepare() -> None:
+    """Sets the process up as `experiments/train.py` does, on so many cores."""
+    machine.use_cores(FLAGS.threads)
+    host.keep_freed_memory()
+
+
+def conditions() -> str:
+    """Says for below a table how its numbers were taken."""
+    return f"{'processor' if FLAGS.cpu_time else 'elapsed'} time, {FLAGS.threads} CPU threads"
 
 
 def noise(row: Row) -> np.ndarray:

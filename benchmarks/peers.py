@@ -11,6 +11,7 @@ both sides). A ratio above 1 means that jaxgan is faster.
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
 from collections.abc import Sequence
@@ -21,12 +22,11 @@ import numpy as np
 import torch
 import torch_models
 from absl import app, flags
-from measure import Row, Side, measure, noise, ours
+from measure import Row, Side, conditions, measure, noise, ours, prepare
 
 FLAGS = flags.FLAGS
 
 flags.DEFINE_list("rows", [], "Which rows, in this order. Default: all.")
-flags.DEFINE_integer("threads", 2, "CPU cores of both sides.", lower_bound=1)
 flags.DEFINE_enum("side", "both", ["both", "ours", "theirs"], "Measure one alone, as a check.")
 flags.DEFINE_bool(
     "channels_last", None, "PyTorch's layout. Default: the faster one, false for wgan_gp only."
@@ -98,8 +98,9 @@ def _device() -> str:
     return "cuda" if jax.default_backend() == "gpu" else "cpu"
 
 
-def _prepare() -> None:
-    machine.use_cores(FLAGS.threads)
+def _set_up() -> None:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves PyTorch GPU memory
+    prepare()
     torch.set_num_threads(FLAGS.threads)
     torch.set_flush_denormal(True)  # as XLA does
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, which is JAX's default there
@@ -114,7 +115,7 @@ def main(argv: Sequence[str]) -> None:
     unknown = [name for name in FLAGS.rows if name not in ROWS]
     if unknown:
         raise app.UsageError(f"unknown rows {', '.join(unknown)}; there are {', '.join(ROWS)}")
-    _prepare()
+    _set_up()
     rows = []
     for name in FLAGS.rows or ROWS:
         rows.append(compare(name))
@@ -124,8 +125,7 @@ def main(argv: Sequence[str]) -> None:
     print(machine.table(["what", "parameters", *titles[FLAGS.side], "others' cores"], rows))
     gpu = jax.devices()[0].device_kind if _device() == "cuda" else None
     note = machine.describe(["jax", "jaxlib", "flax", "optax", "torch"], gpu)
-    time = "processor" if FLAGS.cpu_time else "elapsed"
-    print(f"\n{note}; PyTorch eager; {time} time, {FLAGS.threads} CPU threads a side")
+    print(f"\n{note}; PyTorch eager; {conditions()} a side")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 import machine
 import numpy as np
 from absl import app, flags
-from measure import Row, measure, noise, ours
+from measure import Row, conditions, measure, noise, ours, prepare
 
 FLAGS = flags.FLAGS
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,7 +34,6 @@ flags.DEFINE_list("sizes", ["32", "64", "128"], "Sides of the images in pixels."
 flags.DEFINE_list("batches", ["8", "16", "32", "64", "128"], "Images a batch.")
 flags.DEFINE_integer("width", 16, "Channels at half the image's size.", lower_bound=1)
 flags.DEFINE_list("pictures", ["1000", "16000"], "Pictures in the folders, for the memory.")
-flags.DEFINE_integer("threads", 2, "CPU cores.", lower_bound=1)
 FLAGS.set_default("repeats", 3)
 FLAGS.set_default("seconds", 0.5)
 
@@ -120,14 +119,14 @@ def _kibibytes(field: str | None) -> int:
 def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
-    machine.use_cores(FLAGS.threads)
+    prepare()
     others = machine.Others()
     tables = [costs(model) for model in FLAGS.models]
     if FLAGS.pictures:
         tables.append(memory())
     print(*tables, sep="\n\n")
     note = machine.describe(["jax", "jaxlib", "flax"])
-    print(f"\n{note}; width {FLAGS.width}; others took {others.cores():.2f} cores")
+    print(f"\n{note}; width {FLAGS.width}; {conditions()}; others took {others.cores():.2f} cores")
 
 
 if __name__ == "__main__":

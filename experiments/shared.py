@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import jax
 from absl import flags, logging
 
-from jaxgan import parallel
+from jaxgan import host, parallel
 from jaxgan.broadcast import Process0Error
 from jaxgan.checkpoint import CheckpointError
 from jaxgan.config import override
@@ -52,6 +52,7 @@ def start() -> None:
     if FLAGS.compilation_cache:
         jax.config.update("jax_compilation_cache_dir", FLAGS.compilation_cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    host.keep_freed_memory()
     if FLAGS.distributed or FLAGS.coordinator:
         parallel.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
 
