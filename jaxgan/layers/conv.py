@@ -1,8 +1,11 @@
 """Convolution and transposed convolution, 2-D and 3-D, as functions and as Flax modules.
 
 Sizes, padding and alignment are those of PyTorch's Conv and ConvTranspose. On a CPU both run by
-the three bilinear maps of `bilinear.py`, elsewhere by XLA's own convolution.
+the bilinear maps of `bilinear.py`, which cannot be differentiated forward (`jax.jvp`); elsewhere
+by XLA's own convolution.
 """
+
+from __future__ import annotations
 
 from collections.abc import Callable
 
@@ -11,8 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 
-from jaxgan.layers import bilinear
-from jaxgan.layers.bilinear import Window
+from jaxgan.layers import bilinear, lowering, volume
+from jaxgan.layers.lowering import Axis
 
 Size = int | tuple[int, ...]
 
@@ -34,18 +37,18 @@ def conv(x: Array, w: Array, stride: Size = 1, padding: Size = 0) -> Array:
     Raises:
       ValueError: if shapes, stride and padding do not fit together.
     """
-    rank = _rank(x, w, "conv")
-    kernel, size = w.shape[:rank], x.shape[1:-1]
-    stride, padding = _spread("stride", stride, rank, 1), _spread("padding", padding, rank, 0)
+    rank = _checked_rank(x, w, "conv")
     _same_channels(x, w, -2, "conv")
-    window = Window(size, kernel, stride, padding)
-    if min(window.outputs) < 1:
+    stride, padding = _spread("stride", stride, rank, 1), _spread("padding", padding, rank, 0)
+    window = tuple(map(Axis, x.shape[1:-1], w.shape[:rank], stride, padding))
+    if any(a.outputs < 1 for a in window):
         raise ValueError(
-            f"conv: the kernel {kernel} does not fit into an input of size {size} with padding "
-            f"{padding}; use a smaller kernel or more padding"
+            f"conv: the kernel {w.shape[:rank]} does not fit into the input {x.shape} with "
+            f"padding {padding}; use a smaller kernel, a larger input or more padding"
         )
-    run = bilinear.bilinear_conv if _on_cpu() else bilinear.xla_conv
-    return run(window, x, w.astype(x.dtype))
+    if not _on_cpu():
+        return lowering.conv_by_xla(window, x, w.astype(x.dtype))
+    return _in_float32(bilinear.conv if rank == 2 else volume.conv, window, x, w)
 
 
 def conv_transpose(
@@ -71,37 +74,55 @@ def conv_transpose(
     Raises:
       ValueError: if shapes, stride and padding do not fit together.
     """
-    rank = _rank(y, w, "conv_transpose")
-    kernel = w.shape[:rank]
+    rank = _checked_rank(y, w, "conv_transpose")
+    _same_channels(y, w, -1, "conv_transpose")
     stride, padding = _spread("stride", stride, rank, 1), _spread("padding", padding, rank, 0)
     extra = _spread("output_padding", output_padding, rank, 0)
-    _same_channels(y, w, -1, "conv_transpose")
     if any(e >= s for e, s in zip(extra, stride, strict=True)):
         raise ValueError(
             f"conv_transpose: output_padding {extra} must be less than the stride {stride}"
         )
-    size = tuple(
-        (m - 1) * s - 2 * p + k + e
-        for m, s, p, k, e in zip(y.shape[1:-1], stride, padding, kernel, extra, strict=True)
-    )
+    size = [
+        (n - 1) * s - 2 * p + k + e
+        for n, k, s, p, e in zip(y.shape[1:-1], w.shape, stride, padding, extra, strict=False)
+    ]
     if min(size) < 1:
         raise ValueError(
-            f"conv_transpose: padding {padding} leaves an output of size {size}; use less padding"
+            f"conv_transpose: with padding {padding} the input {y.shape} and the kernel "
+            f"{w.shape[:rank]} leave an output of size {size}; use less padding"
         )
-    run = bilinear.bilinear_conv_transpose if _on_cpu() else bilinear.xla_conv_transpose
-    return run(Window(size, kernel, stride, padding), y, w.astype(y.dtype))
+    window = tuple(map(Axis, size, w.shape[:rank], stride, padding))
+    if not _on_cpu():
+        return lowering.conv_transpose_by_xla(window, y, w.astype(y.dtype))
+    return _in_float32(
+        bilinear.conv_transpose if rank == 2 else volume.conv_transpose, window, y, w
+    )
 
 
 def _on_cpu() -> bool:
     return jax.default_backend() == "cpu"
 
 
-def _rank(x: Array, w: Array, name: str) -> int:
+def _in_float32(run: Callable, window: lowering.Window, x: Array, w: Array) -> Array:
+    """Float32 or better inside; the kernel is rounded to the input's dtype, and so is the result.
+
+    Accelerators sum half-precision products in float32 by themselves.
+    """
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    return run(window, x.astype(dtype), w.astype(x.dtype).astype(dtype)).astype(x.dtype)
+
+
+def _checked_rank(x: Array, w: Array, name: str) -> int:
     rank = x.ndim - 2
-    if rank < 1 or rank > 3 or w.ndim != x.ndim:
+    if rank not in (2, 3) or w.ndim != x.ndim:
         raise ValueError(
             f"{name}: input {x.shape} and kernel {w.shape} must have the ranks of [B, H, W, C] "
             "and [k, k, C, C], or of [B, D, H, W, C] and [k, k, k, C, C]"
+        )
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise ValueError(
+            f"{name}: the input's dtype is {x.dtype}; it must be floating point, so convert "
+            "images first"
         )
     return rank
 
