@@ -32,6 +32,12 @@ flags.DEFINE_bool(
     "channels_last", None, "PyTorch's layout. Default: the faster one, false for wgan_gp only."
 )
 flags.DEFINE_bool("fused_adam", True, "PyTorch's fused Adam, or its default one.")
+flags.DEFINE_bool(
+    "reuse_images",
+    False,
+    "PyTorch moves the generator on the images that the discriminator has just seen, as its DCGAN "
+    "example does, and so computes one generator pass less than jaxgan. Not for wgan_gp.",
+)
 
 _COURSE = {"kernel": 5, "linear_stem": True, "bias": True}
 
@@ -60,7 +66,7 @@ def theirs(row: Row, images: np.ndarray) -> Side:
         config,
         torch.from_numpy(images).permute(0, 3, 1, 2),
         row.batch_size,
-        torch_models.Setting(_device(), channels_last, FLAGS.fused_adam),
+        torch_models.Setting(_device(), channels_last, FLAGS.fused_adam, FLAGS.reuse_images),
     )
 
     def run(count: int) -> None:

@@ -1,10 +1,10 @@
 """jaxgan's models as a PyTorch user writes them: the other side of `peers.py`.
 
 The networks are the same ones, layer for layer; `tests/test_peers.py` carries weights across and
-compares what they compute. The steps follow PyTorch's own DCGAN example and the usual WGAN-GP
-code: the generator is moved on the images that the discriminator has just seen, which saves
-PyTorch one generator pass in each iteration (jaxgan draws new latents), and the discriminator is
-frozen while the generator moves.
+compares what they compute. The steps compute the same, too: new latents for the generator's update,
+as the course on anime faces and the tutorial on MNIST draw them (PyTorch's own DCGAN example
+moves the generator on the images that the discriminator has just seen, which saves a pass and is
+another algorithm: `reuse_images`), and the discriminator is frozen while the generator moves.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Setting(NamedTuple):
     device: str
     channels_last: bool
     fused_adam: bool
+    reuse_images: bool = False  # the generator is moved on the discriminator's images
 
 
 class Networks(NamedTuple):
@@ -143,10 +144,12 @@ def training(
         return loss.detach()
 
     def minimax():
-        fake = g(latents())
+        with torch.set_grad_enabled(setting.reuse_images):
+            fake = g(latents())
         on_real, on_fake = d(real()), d(fake.detach())
         minimize(d_adam, F.softplus(-on_real).mean() + F.softplus(on_fake).mean())
         d.requires_grad_(False)
+        fake = fake if setting.reuse_images else g(latents())
         loss = minimize(g_adam, F.softplus(-d(fake)).mean())
         d.requires_grad_(True)
         return loss

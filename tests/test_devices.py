@@ -38,7 +38,7 @@ from jaxgan.core import (
 )
 from jaxgan.data import batches
 from jaxgan.errors import UsageError
-from jaxgan.layers.norm import batch_norm
+from jaxgan.layers.norm import BatchNorm
 from jaxgan.losses import minimax_discriminator
 from jaxgan.models import MODELS
 from jaxgan.models.common import noise_gan
@@ -117,7 +117,7 @@ class Normed(nn.Module):
     @nn.compact
     def __call__(self, x, *, train):
         x = nn.Dense(6)(x.reshape(len(x), -1))
-        x = nn.relu(batch_norm(use_running_average=not train)(x))
+        x = nn.relu(BatchNorm(use_running_average=not train)(x))
         return nn.Dense(self.features)(x)
 
 

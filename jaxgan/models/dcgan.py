@@ -20,7 +20,7 @@ from jaxgan import losses, optim
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
 from jaxgan.layers.conv import Conv, ConvTranspose
-from jaxgan.layers.norm import batch_norm
+from jaxgan.layers.norm import BatchNorm
 from jaxgan.models.common import halvings, noise_gan
 
 
@@ -45,7 +45,7 @@ _normal = nn.initializers.normal(0.02)
 
 
 def _batch_norm(train):
-    return batch_norm(
+    return BatchNorm(
         use_running_average=not train,
         scale_init=lambda rng, shape, dtype=jnp.float32: 1 + _normal(rng, shape, dtype),
     )
