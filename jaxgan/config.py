@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import types
 import typing
 from collections.abc import Iterable
 from typing import Any, TypeVar
@@ -17,31 +18,34 @@ _LEAST = {int: 1, float: 0}
 def override(config: T, assignments: Iterable[str]) -> T:
     """Returns the dataclass instance with `field=value` assignments, parsed by the fields' types.
 
-    Types may be int, float, bool, str and homogeneous tuples of them (`widths=64,32`). In a Config
-    an integer is a size or a count, at least 1, and a float is not negative.
+    Types may be int, float, bool, str and homogeneous tuples of them (`widths=64,32`), each or None
+    (`discriminator_width=none`). In a Config an integer is a size or a count, at least 1, and a
+    float is not negative.
 
     Raises:
       UsageError: for an unknown field or a value that is not of the field's type.
     """
-    types = typing.get_type_hints(type(config))
+    kinds = typing.get_type_hints(type(config))
     values = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise UsageError(f"--set {assignment!r} must look like field=value")
-        if name not in types:
-            raise unknown("field", name, types)
+        if name not in kinds:
+            raise unknown("field", name, kinds)
         try:
-            values[name] = _parse(types[name], text)
+            values[name] = _parse(kinds[name], text)
         except (ValueError, KeyError):
             raise UsageError(
-                f"--set {assignment!r}: {name} must be {_describe(types[name])}, for example "
+                f"--set {assignment!r}: {name} must be {_describe(kinds[name])}, for example "
                 f"{name}={_show(getattr(config, name))}"
             ) from None
     return dataclasses.replace(config, **values)
 
 
 def _parse(kind: Any, text: str) -> Any:
+    if isinstance(kind, types.UnionType):
+        return None if text.lower() == "none" else _parse(typing.get_args(kind)[0], text)
     if typing.get_origin(kind) is tuple:
         return tuple(_parse(typing.get_args(kind)[0], part) for part in text.split(",") if part)
     value = _TRUTH[text.lower()] if kind is bool else kind(text)
@@ -51,6 +55,8 @@ def _parse(kind: Any, text: str) -> Any:
 
 
 def _describe(kind: Any) -> str:
+    if isinstance(kind, types.UnionType):
+        return f"{_describe(typing.get_args(kind)[0])}, or none"
     if typing.get_origin(kind) is tuple:
         return f"a list, each {_describe(typing.get_args(kind)[0])}"
     return {

@@ -107,6 +107,7 @@ class Gan(NamedTuple):
     prepare: Callable[[Batch, Context], Batch] = _unchanged  # real images as D shall see them
     memory: Mapping[str, PyTree] = MappingProxyType({})
     ema: optax.Schedule = _no_average  # step -> decay; 0 keeps the last weights
+    conditional: bool = False  # `generate` needs the batch's labels
 
 
 @struct.dataclass
@@ -212,7 +213,11 @@ def _look(gan, player, variables, state, batch, rng):
     on_real, d_stats = gan.score(
         d, batch["image"], batch.get("label"), judged._replace(refresh=player == "discriminator")
     )
-    on_fake, d_stats = gan.score({**d, **d_stats}, fake.image, fake.label, judged)
+    # Keys of their own: no mask of a dropout tells the two passes' examples apart, or ties them.
+    other = jax.vmap(jax.random.fold_in, (0, None))(score, 1)
+    on_fake, d_stats = gan.score(
+        {**d, **d_stats}, fake.image, fake.label, judged._replace(rng=other)
+    )
 
     view = View(
         batch,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jaxgan.core import Array, View
+from jaxgan.core import Array, View, batch_mean
 
 _softplus = jax.nn.softplus
 
@@ -62,6 +62,37 @@ def wasserstein_discriminator(view: View) -> Array:
 def wasserstein_generator(view: View) -> Array:
     """-D(G(z)), the generator's loss of WGAN and of the hinge loss."""
     return -view.on_fake.source.mean()
+
+
+def label_loss(logits: Array, label: Array, *, kind: str) -> Array:
+    """How badly logits tell labels: the mean over the examples of the cross-entropy.
+
+    Args:
+      logits: [B, K].
+      label: [B, K] one-hot or multi-hot.
+      kind: "class", a softmax over the K; "tags", K yes-or-no questions whose losses are added.
+    """
+    if kind == "class":
+        return -(label * jax.nn.log_softmax(logits)).sum(-1).mean()
+    return (_softplus(logits) - label * logits).sum(-1).mean()
+
+
+def real_label(view: View, *, kind: str) -> Array:
+    """Telling the labels of real images, L_C of Odena et al., 2016, arXiv:1610.09585, eq. 3."""
+    return label_loss(view.on_real.label, view.batch["label"], kind=kind)
+
+
+def fake_label(view: View, *, kind: str) -> Array:
+    """Telling what generated images were asked to be, the other half of L_C."""
+    return label_loss(view.on_fake.label, view.fake.label, kind=kind)
+
+
+def feature_matching(view: View) -> Array:
+    """The mean squared difference of the features' means, real and generated, over the global
+    batch (Salimans et al., 2016, arXiv:1606.03498, section 3.1, which sums; courses average)."""
+    return jnp.square(
+        batch_mean(view.on_real.features) - batch_mean(view.on_fake.features)
+    ).mean()
 
 
 def real_score(view: View) -> Array:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from jaxgan import log
 
@@ -27,6 +28,18 @@ def grid(images: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nda
     tiled = cells.reshape(rows, columns, height + gap, width + gap, channels).swapaxes(1, 2)
     tiled = tiled.reshape(rows * (height + gap), columns * (width + gap), channels)
     return tiled[: len(tiled) - gap, : tiled.shape[1] - gap]
+
+
+def captioned(grid: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """Writes a line of text to the left of each row of a grid [H, W, C] whose rows are equal."""
+    height = len(grid) / len(captions)
+    font = ImageFont.load_default(max(8, min(14, int(height * 0.6))))
+    left, _, right, _ = font.getbbox(max(captions, key=font.getlength))
+    margin = Image.new("L", (int(right - left) + 8, len(grid)))
+    for row, text in enumerate(captions):
+        ImageDraw.Draw(margin).text((4, (row + 0.5) * height), text, 255, font, anchor="lm")
+    text = np.repeat(np.asarray(margin)[..., None], grid.shape[-1], -1)
+    return np.concatenate([text, grid], 1)
 
 
 def save_image(path: str | pathlib.Path, image: np.ndarray) -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import pathlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from absl import logging
 
 from jaxgan import parallel, plot, sample
 from jaxgan import workdir as workdirs
 from jaxgan.broadcast import from_process_0
 from jaxgan.checkpoint import Checkpointer
-from jaxgan.core import Gan, GanState
+from jaxgan.core import Gan, GanState, Variables
 from jaxgan.log import Log
 
 
@@ -33,7 +35,7 @@ class Record:
     """Writes a run down; with `workdir=None` every method does nothing. A context manager.
 
     All processes take part in checkpoints; the main one writes the rest. A new run that ends before
-    `begin` leaves nothing behind.
+    `begin` leaves nothing behind. A conditional Gan needs `rows`, what its sample grid shall show.
 
     Raises:
       UsageError: if the workdir holds something else, or a run with other settings.
@@ -47,9 +49,10 @@ class Record:
         schedule: Schedule,
         seed: int,
         settings: Mapping[str, Any],
+        rows: sample.Rows | None = None,
     ) -> None:
         self._gan, self._schedule, self._seed = gan, schedule, seed
-        self._settings = settings
+        self._settings, self._rows = settings, rows
         self._workdir = None if workdir is None else pathlib.Path(workdir)
         self._checkpointer = self._log = None
         if self._workdir is None:
@@ -105,14 +108,20 @@ class Record:
         if self._log is None:
             return
         variables = sample.generator_variables(state)
-        images = sample.draw(self._gan, variables, self._schedule.num_samples, seed=self._seed)
-        grid = plot.grid(images)
+        grid = self._grid(variables)
         try:
             plot.save_image(self._workdir / "samples" / f"step_{step:08d}.png", grid)
             self._log.image(step, "samples", grid)
             plot.curves(self._workdir / "metrics.jsonl", self._workdir / "curves.png")
         except OSError as error:
             logging.warning("samples of step %d are lost: %s", step, error)
+
+    def _grid(self, variables: Variables) -> np.ndarray:
+        draw = functools.partial(sample.draw, self._gan, variables, seed=self._seed)
+        if self._rows is None:
+            return plot.grid(draw(self._schedule.num_samples))
+        label, columns, captions = self._rows
+        return plot.captioned(plot.grid(draw(len(label), label=label), columns), captions)
 
     def save(self, step: int, state: GanState) -> None:
         """Saves a checkpoint in the background."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,22 @@ import numpy as np
 
 from jaxgan.core import Context, Gan, GanState, Variables, example_keys
 from jaxgan.errors import UsageError
+
+
+class Rows(NamedTuple):
+    """What a conditional generator is asked for: a row of pictures for each condition."""
+
+    label: np.ndarray  # [rows * columns, K]
+    columns: int
+    captions: tuple[str, ...]  # one a row
+
+    @classmethod
+    def of(cls, conditions: np.ndarray, names: Sequence[str], columns: int) -> Rows:
+        """Returns rows of `columns` pictures for conditions [M, K], whose entries have names."""
+        captions = [
+            ", ".join(name for name, on in zip(names, row, strict=True) if on) for row in conditions
+        ]
+        return cls(np.repeat(conditions, columns, 0), columns, tuple(captions))
 
 
 def generator_variables(state: GanState, *, raw: bool = False) -> Variables:
@@ -23,6 +41,7 @@ def draw(
     num: int,
     *,
     seed: int = 0,
+    label: np.ndarray | None = None,
     latent: np.ndarray | None = None,
     batch_size: int = 64,
 ) -> np.ndarray:
@@ -35,17 +54,28 @@ def draw(
       variables: the generator's, see `generator_variables`.
       num: how many.
       seed: chooses the latents and any noise.
+      label: [num, K], what to draw, for a conditional Gan.
       latent: [num, Z], in place of drawn ones.
       batch_size: images computed at a time.
+
+    Raises:
+      UsageError: if the Gan is conditional and there are no labels, or the other way round.
     """
+    if gan.conditional != (label is not None):
+        raise UsageError(
+            "this model draws what labels say: give some"
+            if gan.conditional
+            else "this model was trained without labels and takes none"
+        )
     rng, images = jax.random.key(seed), []
     for start in range(0, num, batch_size):
         index = jnp.arange(start, start + batch_size)
         batch = {"index": index}
-        if latent is not None:
-            # The last batch is filled up, so that one compiled program serves all.
-            part = latent[start : start + batch_size]
-            batch["latent"] = np.resize(part, (batch_size, *part.shape[1:]))
+        for name, chosen in (("latent", latent), ("label", label)):
+            if chosen is not None:
+                # The last batch is filled up, so that one compiled program serves all.
+                part = chosen[start : start + batch_size]
+                batch[name] = np.resize(part, (batch_size, *part.shape[1:]))
         images.append(np.asarray(_images(gan.generate, variables, batch, rng)))
     return np.concatenate(images)[:num]
 

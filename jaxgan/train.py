@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from jaxgan import parallel
+from jaxgan import parallel, sample
 from jaxgan.core import (
     Array,
     Gan,
@@ -27,7 +27,7 @@ from jaxgan.core import (
     init_state,
     update_step,
 )
-from jaxgan.data import Dataset, batches
+from jaxgan.data import Dataset, batches, conditions_to_show
 from jaxgan.record import Record, Schedule
 from jaxgan.signals import GracefulStop, Stopped
 
@@ -138,7 +138,8 @@ def train(
     """
     parallel.check_divisible(batch_size)
     with contextlib.ExitStack() as stack:
-        record = stack.enter_context(Record(gan, workdir, schedule, seed, settings))
+        rows = _rows(dataset, schedule.num_samples) if gan.conditional else None
+        record = stack.enter_context(Record(gan, workdir, schedule, seed, settings, rows))
         state = init(gan, seed)
         restored = record.restore(state)
         if restored is not None:
@@ -192,6 +193,11 @@ def train(
         if step < steps:
             raise Stopped(128 + stop.requested)
         return state
+
+
+def _rows(dataset: Dataset, num: int) -> sample.Rows:
+    conditions = conditions_to_show(dataset, num)
+    return sample.Rows.of(conditions, dataset.spec.label_names, max(1, num // len(conditions)))
 
 
 class _Watch:

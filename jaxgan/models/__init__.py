@@ -1,11 +1,13 @@
 """The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`."""
 
-from jaxgan.models import dcgan, gan, wgan, wgan_gp
+from jaxgan.models import acgan, cgan, dcgan, gan, wgan, wgan_gp
 
 MODELS = {
     "gan": gan,
     "dcgan": dcgan,
     "wgan": wgan,
     "wgan_gp": wgan_gp,
+    "cgan": cgan,
+    "acgan": acgan,
 }
 """Add a GAN: one file beside these, one line here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import jax
@@ -19,12 +20,18 @@ def normal_latents(rng: Array, size: int) -> Array:
     return jax.vmap(lambda key: jax.random.normal(key, (size,)))(rng)
 
 
+def takes_labels(data: DataSpec, config) -> bool:
+    """Whether a model whose config has `conditional` is so on these data: if they have labels."""
+    return config.conditional and data.label_kind is not None
+
+
 def noise_gan(
     generator: nn.Module,
     discriminator: nn.Module,
     *,
     data: DataSpec,
     latent_size: int,
+    conditional: bool,
     updates: tuple[Update, ...],
     optimizers: Mapping[str, optax.GradientTransformation],
     ema: optax.Schedule,
@@ -32,43 +39,57 @@ def noise_gan(
     """Builds a Gan from two modules.
 
     Args:
-      generator: (latent [B, Z], train) -> [B, size, size, channels] in [-1, 1].
-      discriminator: (image [B, size, size, channels], train) -> Scores.
-      data: size and channels.
+      generator: (latent [B, Z], label, context) -> [B, size, size, channels] in [-1, 1].
+      discriminator: (image [B, size, size, channels], label, context) -> Scores.
+      data: size, channels and labels.
       latent_size: Z.
+      conditional: whether the modules get the labels [B, K], or None.
       updates: as in `Gan`.
       optimizers: as in `Gan`.
       ema: as in `Gan`.
     """
-    shape = (2, data.size, data.size, data.channels)
 
     def latent(rng):
         return normal_latents(rng, latent_size)
 
     def init(rng):
-        g_rng, d_rng = jax.random.split(rng)
+        g_rng, d_rng, keys = jax.random.split(rng, 3)
+        context = Context(jnp.zeros((), jnp.int32), jax.random.split(keys, 2), {}, train=True)
+        image = jnp.zeros((2, data.size, data.size, data.channels))
+        label = jnp.zeros((2, len(data.label_names))) if conditional else None
         return {
-            "generator": dict(generator.init(g_rng, jnp.zeros((2, latent_size)), train=True)),
-            "discriminator": dict(discriminator.init(d_rng, jnp.zeros(shape), train=True)),
+            "generator": dict(generator.init(g_rng, latent(context.rng), label, context)),
+            "discriminator": dict(discriminator.init(d_rng, image, label, context)),
         }
 
     def generate(variables, batch, context: Context):
         z = batch["latent"] if "latent" in batch else latent(context.rng)
-        made, stats = _apply(generator, variables, z, train=context.train)
-        return Fake(made), stats
+        label = batch["label"] if conditional else None
+        made, stats = _apply(generator, variables, z, label, context)
+        return Fake(made, label), stats
 
     def score(variables, image, label, context: Context):
-        return _apply(discriminator, variables, image, train=context.train)
+        label = label if conditional else None
+        return _apply(discriminator, variables, image, label, context)
 
-    return Gan(init, generate, score, updates, optimizers, latent=latent, ema=ema)
+    return Gan(
+        init,
+        generate,
+        score,
+        updates,
+        optimizers,
+        latent=latent,
+        ema=ema,
+        conditional=conditional,
+    )
 
 
-def _apply(module, variables, x, *, train):
+def _apply(module, variables, x, label, context):
     """Returns the output and the collections other than `params`, refreshed in training."""
     collections = [name for name in variables if name != "params"]
-    if train:
-        return module.apply(variables, x, train=True, mutable=collections)
-    return module.apply(variables, x, train=False), {n: variables[n] for n in collections}
+    if context.train:
+        return module.apply(variables, x, label, context, mutable=collections)
+    return module.apply(variables, x, label, context), {n: variables[n] for n in collections}
 
 
 def halvings(who: str, size: int) -> tuple[int, int]:
@@ -88,3 +109,32 @@ def halvings(who: str, size: int) -> tuple[int, int]:
             f"times; try --image_size={' or '.join(map(str, sorted(near)))}"
         )
     return count, side
+
+
+def torch_dense(features: int, fan_in: int) -> nn.Dense:
+    """A dense layer initialised as PyTorch's Linear: uniform in +-1 / sqrt(fan_in)."""
+    bound = 1 / math.sqrt(fan_in)
+    return nn.Dense(
+        features,
+        kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
+        bias_init=lambda rng, shape, dtype: (
+            nn.initializers.uniform(2 * bound)(rng, shape, dtype) - bound
+        ),
+    )
+
+
+def dropout(x: Array, rng: Array, rate: float) -> Array:
+    """Sets a share of x [B, ...] to 0 and scales the rest up (Srivastava et al., 2014).
+
+    Args:
+      x: features.
+      rng: keys [B], one an example, as every mask shall be its own.
+      rate: the share, in [0, 1).
+    """
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(rng)
+    return jnp.where(kept, x / (1 - rate), 0)
+
+
+def fold(rng: Array, number: int) -> Array:
+    """Returns keys [B] for another use of the keys [B]."""
+    return jax.vmap(jax.random.fold_in, (0, None))(rng, number)

@@ -5,7 +5,7 @@ The defaults are those of PyTorch's official example (kernel 4, normal latents, 
 starts twice as wide, with kernel 5 and uniform latents. `kernel=5 linear_stem=true bias=true` are
 the networks of a widespread course on anime faces, and of WGAN-GP at 64 px; with
 `linear_stem=false` they are its "modified" ones. Real and generated images are normalised as two
-batches.
+batches. Labels enter as in a lab course on i-CLEVR: embedded, beside the latents and as a plane.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
 from jaxgan.layers.conv import Conv, ConvTranspose
 from jaxgan.layers.norm import BatchNorm
-from jaxgan.models.common import halvings, noise_gan
+from jaxgan.models.common import halvings, noise_gan, takes_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,13 @@ class Config:
     smoothing: float = 0.0  # one-sided: real examples have the target 1 - smoothing
     discriminator_weight: float = 1.0  # of its loss; .5 is the mean over real and generated
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
+    conditional: bool = True  # on the labels of data that have some
+    discriminator_width: int | None = None  # none: `width`
+    discriminator_learning_rate: float | None = None  # none: `learning_rate`
+    slope: float = 0.2  # of the discriminator's leaky ReLU
 
 
+_EMBEDDING = 100  # features of a label
 _normal = nn.initializers.normal(0.02)
 
 
@@ -52,7 +57,10 @@ def _batch_norm(train):
 
 
 class Generator(nn.Module):
-    """Latents [B, Z] to images [B, size, size, channels] in [-1, 1]."""
+    """Latents [B, Z] to images [B, size, size, channels] in [-1, 1].
+
+    Labels [B, K] are embedded (linear, ReLU) and concatenated to the latents.
+    """
 
     size: int
     channels: int
@@ -62,8 +70,11 @@ class Generator(nn.Module):
     bias: bool
 
     @nn.compact
-    def __call__(self, z, *, train):
+    def __call__(self, z, label, context):
+        train = context.train
         doublings, side = halvings("the generator", self.size)
+        if label is not None:
+            z = jnp.concatenate([z, nn.relu(nn.Dense(_EMBEDDING)(label))], -1)
         widths = [self.width * 2**i for i in reversed(range(doublings))]
         if self.linear_stem:
             stem = nn.Dense(side * side * widths[0], use_bias=False, kernel_init=_normal)(z)
@@ -89,17 +100,24 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [B, size, size, channels] to one score each."""
+    """Images [B, size, size, channels] to one score each.
+
+    Labels [B, K] are embedded (linear, ReLU) as one more plane of the image.
+    """
 
     width: int
     kernel: int
     bias: bool
-    norm: bool = True
+    slope: float
+    norm: bool
 
     @nn.compact
-    def __call__(self, image, *, train):
+    def __call__(self, image, label, context):
         halved, side = halvings("the discriminator", image.shape[1])
         x = image
+        if label is not None:
+            plane = nn.relu(nn.Dense(image.shape[1] * image.shape[2])(label))
+            x = jnp.concatenate([x, plane.reshape(*image.shape[:3], 1)], -1)
         for i in range(halved):
             x = Conv(
                 self.width * 2**i,
@@ -109,14 +127,14 @@ class Discriminator(nn.Module):
                 use_bias=self.bias,
                 kernel_init=_normal,
             )(x)
-            x = _batch_norm(train)(x) if self.norm and i > 0 else x
-            x = nn.leaky_relu(x, 0.2)
+            x = _batch_norm(context.train)(x) if self.norm and i > 0 else x
+            x = nn.leaky_relu(x, self.slope)
         score = Conv(1, side, use_bias=self.bias, kernel_init=_normal)(x)
         return Scores(score.reshape(-1), features=x.reshape(len(x), -1))
 
 
 def networks(data: DataSpec, config, *, norm: bool = True) -> tuple[Generator, Discriminator]:
-    """Returns both networks for a config with `width`, `kernel`, `linear_stem` and `bias`.
+    """Returns both networks for a config with the fields of `Config` that concern them.
 
     Raises:
       UsageError: if the side of the pictures is not 4 to 7 doubled a few times.
@@ -125,13 +143,21 @@ def networks(data: DataSpec, config, *, norm: bool = True) -> tuple[Generator, D
     width, kernel, bias = config.width, config.kernel, config.bias
     return (
         Generator(data.size, data.channels, width, kernel, config.linear_stem, bias),
-        Discriminator(width, kernel, bias, norm),
+        Discriminator(config.discriminator_width or width, kernel, bias, config.slope, norm),
     )
+
+
+def adams(config) -> dict[str, optax.GradientTransformation]:
+    """Returns an Adam for each player, for a config with the fields of `Config` that concern it."""
+    rates = {
+        "generator": config.learning_rate,
+        "discriminator": config.discriminator_learning_rate or config.learning_rate,
+    }
+    return {player: optax.adam(rate, config.beta1, config.beta2) for player, rate in rates.items()}
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     """Returns a DCGAN for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
-    adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
 
     def discriminator_loss(view):
         return losses.minimax_discriminator(view, smoothing=config.smoothing)
@@ -140,6 +166,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         *networks(data, config),
         data=data,
         latent_size=config.latent_size,
+        conditional=takes_labels(data, config),
         updates=(
             Update(
                 "discriminator",
@@ -150,6 +177,6 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
             ),
             Update("generator", {"loss": (1.0, losses.nonsaturating_generator)}),
         ),
-        optimizers={"generator": adam, "discriminator": adam},
+        optimizers=adams(config),
         ema=optim.ema_decay(config.ema_half_life, plan.batch_size),
     )

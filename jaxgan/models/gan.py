@@ -16,7 +16,7 @@ from jax import numpy as jnp
 from jaxgan import losses, optim
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
-from jaxgan.models.common import noise_gan
+from jaxgan.models.common import noise_gan, torch_dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,38 +33,26 @@ class Config:
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
 
 
-def _dense(features, fan_in):
-    """A dense layer initialised as PyTorch's Linear: uniform in +-1 / sqrt(fan_in)."""
-    bound = 1 / math.sqrt(fan_in)
-    return nn.Dense(
-        features,
-        kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
-        bias_init=lambda rng, shape, dtype: (
-            nn.initializers.uniform(2 * bound)(rng, shape, dtype) - bound
-        ),
-    )
-
-
 class Generator(nn.Module):
     widths: tuple[int, ...]
     image: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, z, *, train):
+    def __call__(self, z, label, context):
         for width in self.widths:
-            z = nn.leaky_relu(_dense(width, z.shape[-1])(z), 0.2)
-        return jnp.tanh(_dense(math.prod(self.image), z.shape[-1])(z)).reshape(-1, *self.image)
+            z = nn.leaky_relu(torch_dense(width, z.shape[-1])(z), 0.2)
+        return jnp.tanh(torch_dense(math.prod(self.image), z.shape[-1])(z)).reshape(-1, *self.image)
 
 
 class Discriminator(nn.Module):
     widths: tuple[int, ...]
 
     @nn.compact
-    def __call__(self, image, *, train):
+    def __call__(self, image, label, context):
         x = image.reshape(len(image), -1)
         for width in self.widths:
-            x = nn.leaky_relu(_dense(width, x.shape[-1])(x), 0.2)
-        return Scores(_dense(1, x.shape[-1])(x)[:, 0], features=x)
+            x = nn.leaky_relu(torch_dense(width, x.shape[-1])(x), 0.2)
+        return Scores(torch_dense(1, x.shape[-1])(x)[:, 0], features=x)
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
@@ -80,6 +68,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         Discriminator(config.discriminator_widths),
         data=data,
         latent_size=config.latent_size,
+        conditional=False,
         updates=(
             Update("discriminator", {"loss": (1.0, discriminator_loss), **losses.PROBABILITIES}),
             Update("generator", {"loss": (1.0, losses.nonsaturating_generator)}),

@@ -16,7 +16,7 @@ from jax import numpy as jnp
 from jaxgan import losses, optim
 from jaxgan.core import Gan, Plan, Update
 from jaxgan.data import DataSpec
-from jaxgan.models.common import noise_gan
+from jaxgan.models.common import noise_gan, takes_labels
 from jaxgan.models.dcgan import networks
 
 
@@ -33,6 +33,9 @@ class Config:
     clip: float = 0.01
     learning_rate: float = 5e-5
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
+    conditional: bool = True  # on the labels of data that have some
+    discriminator_width: int | None = None  # none: `width`
+    slope: float = 0.2  # of the critic's leaky ReLU
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
@@ -46,6 +49,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         *networks(data, config),
         data=data,
         latent_size=config.latent_size,
+        conditional=takes_labels(data, config),
         updates=(
             Update(
                 "discriminator",

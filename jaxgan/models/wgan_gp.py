@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import optax
-
 from jaxgan import losses, optim, penalties
 from jaxgan.core import Gan, Plan, Update
 from jaxgan.data import DataSpec
-from jaxgan.models.common import noise_gan
-from jaxgan.models.dcgan import networks
+from jaxgan.models.common import noise_gan, takes_labels
+from jaxgan.models.dcgan import adams, networks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +32,14 @@ class Config:
     beta1: float = 0.0
     beta2: float = 0.9
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
+    conditional: bool = True  # on the labels of data that have some
+    discriminator_width: int | None = None  # none: `width`
+    discriminator_learning_rate: float | None = None  # none: `learning_rate`
+    slope: float = 0.2  # of the critic's leaky ReLU
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     """Returns a WGAN-GP for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
-    adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
 
     def penalty(view):
         return penalties.gradient_penalty(view, one_sided=config.one_sided)
@@ -47,6 +48,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         *networks(data, config, norm=False),
         data=data,
         latent_size=config.latent_size,
+        conditional=takes_labels(data, config),
         updates=(
             Update(
                 "discriminator",
@@ -59,6 +61,6 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
             ),
             Update("generator", {"loss": (1.0, losses.wasserstein_generator)}),
         ),
-        optimizers={"generator": adam, "discriminator": adam},
+        optimizers=adams(config),
         ema=optim.ema_decay(config.ema_half_life, plan.batch_size),
     )
