@@ -48,6 +48,11 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_float("holdout", 0.0, "The part of the pictures that is kept from training, [0, 1).")
+flags.DEFINE_string(
+    "tags",
+    None,
+    "Labels of --dataset=folder: 'folders' for a class per folder, or a .csv or .json of tags.",
+)
 flags.DEFINE_bool("flip", False, "Mirror pictures at random.")
 flags.DEFINE_bool("skip_corrupt", False, "Leave out pictures that cannot be read.")
 flags.DEFINE_integer("steps", 100_000, "Steps of the generator.", lower_bound=0)
@@ -82,6 +87,7 @@ def _load():
         holdout=FLAGS.holdout,
         skip_corrupt=FLAGS.skip_corrupt,
         num_examples=FLAGS.num_examples,
+        labels=FLAGS.tags,
     )
 
 

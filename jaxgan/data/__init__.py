@@ -9,12 +9,14 @@ to prepare through `cache.prepared`.
 from collections.abc import Callable
 from pathlib import Path
 
-from jaxgan.data.anime import load_anime
+from jaxgan.data.anime import load_anime, load_anime_hair
 from jaxgan.data.cache import digest
 from jaxgan.data.cifar import load_cifar10
+from jaxgan.data.conditions import load_conditions, parse_labels
 from jaxgan.data.errors import DataError
 from jaxgan.data.folder import load_folder
 from jaxgan.data.glyphs import load_glyphs
+from jaxgan.data.iclevr import load_iclevr
 from jaxgan.data.idx import load_fashion_mnist, load_mnist
 from jaxgan.data.loader import Loader, batches
 from jaxgan.data.order import indices
@@ -36,6 +38,8 @@ __all__ = [
     "default_data_dir",
     "indices",
     "load",
+    "load_conditions",
+    "parse_labels",
     "require_labels",
 ]
 
@@ -45,6 +49,8 @@ DATASETS: dict[str, Callable[[Request], Dataset]] = {
     "cifar10": load_cifar10,
     "tfds": load_tfds,
     "anime": load_anime,
+    "anime_hair": load_anime_hair,
+    "iclevr": load_iclevr,
     "folder": load_folder,
     "shapes": load_shapes,
     "glyphs": load_glyphs,
@@ -64,6 +70,7 @@ def load(
     cache_dir: str | Path | None = None,
     num_examples: int | None = None,
     seed: int = 0,
+    labels: str | Path | None = None,
 ) -> Dataset:
     """The data set `name`, one of `DATASETS` (or "tfds:" and a name of TensorFlow Datasets).
 
@@ -73,7 +80,9 @@ def load(
     `holdout` of the pictures, chosen by their names. skip_corrupt: leave out corrupt pictures, with
     a logged warning, instead of raising. cache_dir: where prepared pictures are kept.
     num_examples: how many pictures to draw of a synthetic set, and of the others only the first so
-    many. seed: of the synthetic sets alone.
+    many. seed: of the synthetic sets alone. labels: of a "folder" alone: "folders", so that the
+    folders in it are the classes, or the path of a .csv or .json file of tags (see `read_tags`),
+    which is also looked for beside the pictures.
 
     Raises `DataError` for an unknown name, missing or damaged files and settings out of range.
     """
@@ -88,6 +97,11 @@ def load(
         raise DataError(f"holdout is a fraction, at least 0 and less than 1, not {holdout}")
     if num_examples is not None and num_examples < 1:
         raise DataError(f"num_examples must be at least 1, not {num_examples}")
+    if labels is not None and source != "folder":
+        raise DataError(
+            f"labels={str(labels)!r} is for data set 'folder' and {name!r} was asked for; leave it "
+            "out, or give the pictures as 'folder'"
+        )
     dataset = DATASETS[source](
         Request(
             name=name,
@@ -99,6 +113,7 @@ def load(
             cache_dir=default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser(),
             num_examples=num_examples,
             seed=seed,
+            labels=labels,
         )
     )
     return dataset if num_examples is None else _first(dataset, num_examples)

@@ -1,43 +1,25 @@
-"""A folder or a zip of pictures."""
+"""A folder or a zip of pictures, with or without labels."""
 
 import logging
-import os
-import struct
-import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
+from jaxgan.data.archive import Entry, list_folders, list_pictures, reader
 from jaxgan.data.cache import Append, chunked, digest, prepared
 from jaxgan.data.errors import DataError
+from jaxgan.data.labels import Labelling, Labels, label_by_file, label_by_folder, label_vectors
 from jaxgan.data.parallel import ordered_map
-from jaxgan.data.pictures import SUFFIXES, CorruptPicture, decode
+from jaxgan.data.pictures import CorruptPicture, Fit, decode, square
 from jaxgan.data.spec import Dataset, DataSpec, Request
-from jaxgan.data.split import held_out
+from jaxgan.data.split import held_out, inside_names
 
 _VERSION = 1  # raise it when `decode` gives other pixels
-# What reading a damaged or unusual archive raises.
-_ZIP_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    ValueError,
-    RuntimeError,  # encrypted, or (NotImplementedError) of a kind that Python does not know
-)
 _log = logging.getLogger(__name__)
-
-
-class _Entry(NamedTuple):
-    name: str  # relative, with slashes
-    size: int
-    stamp: int  # a change of the content changes it: the time of change, or in a zip the CRC
 
 
 def load_folder(request: Request) -> Dataset:
@@ -47,83 +29,75 @@ def load_folder(request: Request) -> Dataset:
         raise DataError(
             "data set 'folder' needs data_dir, the path of a folder or a .zip of pictures"
         )
-    return load_pictures(request, request.data_dir)
+    return load_pictures(request, request.data_dir, _labelling(request.labels, request.data_dir))
 
 
-def load_pictures(request: Request, root: Path) -> Dataset:
-    """The pictures under `root`, a folder or a zip.
+def load_pictures(
+    request: Request, root: Path, labelling: Labelling | None = None, fit: Fit = square
+) -> Dataset:
+    """The pictures under `root`, a folder or a zip, that `labelling` labels; without it, all.
 
     Files are taken in the order of their names; those named like no picture are passed over.
     Raises `DataError` if there are none, or if some are corrupt and `skip_corrupt` is not set.
     """
     size = request.image_size or 64
-    entries = _in_part(_list(root), request, root)
-    key = digest("folder", _VERSION, size, entries)
-    done = prepared(request.cache_dir, request.name, key, partial(_prepare, root, entries, size))
+    entries = list_pictures(root)
+    labels = None if labelling is None else labelling([entry.name for entry in entries])
+    entries = _in_part(entries, labels, request, root)
+    # The labels are no part of it, so that others on the same pictures need no new pixels.
+    key = digest("folder", _VERSION, fit.__name__, size, entries)
+    build = partial(_prepare, root, entries, size, fit)
+    done = prepared(request.cache_dir, request.name, key, build)
     _judge_corrupt(done.notes["corrupt"], len(entries), root, request.skip_corrupt)
-    spec = DataSpec(request.name, size, 3, None, ())
-    return Dataset(spec, done.images, None, digest(_VERSION, size, done.notes["contents"]))
+    fitted = () if fit is square else (fit.__name__,)
+    fingerprint = digest(_VERSION, size, done.notes["contents"], *fitted)
+    bare = Dataset(DataSpec(request.name, size, 3, None, ()), done.images, None, fingerprint)
+    if labels is None:
+        return bare
+    corrupt = {name for name, _ in done.notes["corrupt"]}
+    return _labelled(bare, labels, [e.name for e in entries if e.name not in corrupt])
 
 
-def _list(root: Path) -> list[_Entry]:
-    if root.is_dir():
-        entries = list(_list_folder(root))
-    elif zipfile.is_zipfile(root):
-        entries = list(_list_zip(root))
-    elif root.exists():
-        raise DataError(f"{root} is neither a folder nor a whole .zip of pictures")
-    else:
-        raise DataError(f"{root} does not exist; give the path of a folder or a .zip of pictures")
-    if not entries:
-        raise DataError(f"{root} holds no pictures; files that end in {', '.join(SUFFIXES)} count")
-    return sorted(entries)
+def _labelled(bare: Dataset, labels: Labels, files: list[str]) -> Dataset:
+    spec = bare.spec._replace(label_kind=labels.kind, label_names=labels.names)
+    numbers = [labels.of[file] for file in files]
+    fingerprint = digest(bare.fingerprint, labels.kind, labels.names, numbers)
+    return Dataset(spec, bare.images, label_vectors(labels, files), fingerprint)
 
 
-def _list_folder(root: Path) -> Iterator[_Entry]:
-    # Strings, for pathlib takes seconds where there are 70,000 files.
-    for folder, _, files in os.walk(root):
-        inside = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
-        for file in files:
-            name = inside.removeprefix("./") + file
-            if _looks_like_picture(name):
-                with _naming(root, name):
-                    stat = os.stat(os.path.join(folder, file))
-                yield _Entry(name, stat.st_size, stat.st_mtime_ns)
+def _labelling(labels: str | Path | None, root: Path) -> Labelling | None:
+    if labels is None:
+        return None
+    if labels == "folders":
+        return lambda files: label_by_folder(files, list_folders(root), root)
+    return lambda files: label_by_file(_find_tags(Path(labels).expanduser(), root), files)
 
 
-def _list_zip(root: Path) -> Iterator[_Entry]:
-    with _open_zip(root) as archive:
-        for info in archive.infolist():
-            if _looks_like_picture(info.filename):
-                if info.flag_bits & 1:
-                    raise DataError(f"{root} is encrypted; unpack it and give the folder")
-                yield _Entry(info.filename, info.file_size, info.CRC)
+def _find_tags(path: Path, root: Path) -> Path:
+    places = (path, root / path, root.parent / path)
+    for place in places:
+        if place.is_file():
+            return place
+    raise DataError(
+        f"labels={str(path)!r} is neither 'folders' nor a .csv or .json file here or beside the "
+        f"pictures in {root}; name one"
+    )
 
 
-def _open_zip(root: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(root)
-    except _ZIP_DAMAGE as reason:
-        raise DataError(f"{root} is damaged ({reason}); get it anew") from reason
-
-
-def _looks_like_picture(name: str) -> bool:
-    hidden = any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
-    return name.lower().endswith(SUFFIXES) and not hidden
-
-
-def _in_part(entries: list[_Entry], request: Request, root: Path) -> list[_Entry]:
+def _in_part(
+    entries: list[Entry], labels: Labels | None, request: Request, root: Path
+) -> list[Entry]:
     if request.split == "holdout" and request.holdout == 0:
         raise DataError(
             f"data set {request.name!r} has no held-out part of its own; ask for one with "
             "holdout=0.1, say, in training and in evaluation"
         )
     wanted = request.split == "holdout"
-    names = _inside_names([entry.name for entry in entries])
+    names = inside_names([entry.name for entry in entries])
     chosen = [
         entry
         for entry, name in zip(entries, names, strict=True)
-        if held_out(name, request.holdout) == wanted
+        if held_out(name, request.holdout) == wanted and (labels is None or entry.name in labels.of)
     ]
     if not chosen:
         raise DataError(
@@ -133,21 +107,13 @@ def _in_part(entries: list[_Entry], request: Request, root: Path) -> list[_Entry
     return chosen
 
 
-def _inside_names(names: list[str]) -> list[str]:
-    """Without the one folder at the top that an archive may have been packed with."""
-    top = {name.split("/", 1)[0] for name in names}
-    if len(top) == 1 and all("/" in name for name in names):
-        return [name.split("/", 1)[1] for name in names]
-    return names
-
-
-def _prepare(root: Path, entries: list[_Entry], size: int, append: Append):
+def _prepare(root: Path, entries: list[Entry], size: int, fit: Fit, append: Append):
     contents, corrupt = [], []
     with (
-        _reader(root) as read,
+        reader(root) as read,
         tqdm(total=len(entries), desc="preparing", unit="img", disable=None) as bar,
     ):
-        decode_some = partial(_decode_some, read, size)
+        decode_some = partial(_decode_some, read, size, fit)
         for images, crcs, bad in ordered_map(decode_some, chunked(entries, size)):
             if images:
                 append(np.stack(images))
@@ -156,59 +122,35 @@ def _prepare(root: Path, entries: list[_Entry], size: int, append: Append):
             bar.update(len(crcs) + len(bad))
     if not contents:
         raise DataError(
-            f"none of the {len(entries)} pictures in {root} can be decoded; the first: {corrupt[0]}"
+            f"none of the {len(entries)} pictures in {root} can be decoded; the first: "
+            f"{_describe(*corrupt[0])}"
         )
     return None, {"contents": digest(contents), "corrupt": corrupt}
 
 
-def _decode_some(read: Callable[[str], bytes], size: int, entries: list[_Entry]):
+def _decode_some(read: Callable[[str], bytes], size: int, fit: Fit, entries: list[Entry]):
     images, crcs, corrupt = [], [], []
     for entry in entries:
         try:
             data = read(entry.name)
-            images.append(decode(data, size))
+            images.append(decode(data, size, fit))
             crcs.append(zlib.crc32(data))
         except CorruptPicture as reason:
-            corrupt.append(f"{entry.name} ({reason})")
+            corrupt.append((entry.name, str(reason)))
     return images, crcs, corrupt
 
 
-@contextmanager
-def _reader(root: Path) -> Iterator[Callable[[str], bytes]]:
-    if root.is_dir():
-        yield partial(_read_file, root)
-    else:
-        with _open_zip(root) as archive:
-            yield partial(_read_member, archive)
-
-
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
-    try:
-        return archive.read(name)  # safe on several threads
-    except _ZIP_DAMAGE as reason:
-        raise CorruptPicture(str(reason)) from reason
-
-
-def _read_file(root: Path, name: str) -> bytes:
-    with _naming(root, name):
-        return (root / name).read_bytes()
-
-
-@contextmanager
-def _naming(root: Path, name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as reason:
-        raise DataError(
-            f"{root / name} cannot be read ({reason.strerror}); mend or remove it"
-        ) from reason
-
-
-def _judge_corrupt(corrupt: list[str], total: int, root: Path, skip: bool) -> None:
+def _judge_corrupt(corrupt: list, total: int, root: Path, skip: bool) -> None:
     if not corrupt:
         return
-    shown = "; ".join(corrupt[:5]) + ("; ..." if len(corrupt) > 5 else "")
+    shown = "; ".join(_describe(*one) for one in corrupt[:5]) + (
+        "; ..." if len(corrupt) > 5 else ""
+    )
     sentence = f"{len(corrupt)} of {total} pictures in {root} are corrupt: {shown}"
     if not skip:
         raise DataError(f"{sentence}; mend or remove them, or pass skip_corrupt=True")
     _log.warning("%s; skipped", sentence)
+
+
+def _describe(name: str, reason: str) -> str:
+    return f"{name} ({reason})"

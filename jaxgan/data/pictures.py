@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -26,16 +27,33 @@ _DAMAGE = (
 )
 
 
+# How a picture of any shape becomes a square one of a size in pixels.
+Fit = Callable[[Image.Image, int], Image.Image]
+
+
 class CorruptPicture(Exception):
     """Bytes that are not a picture."""
 
 
-def decode(data: bytes, size: int) -> np.ndarray:
+def square(picture: Image.Image, size: int) -> Image.Image:
+    """The central square of `picture`, resized to `size`."""
+    width, height = picture.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    return _resize(picture, size, (left, top, left + side, top + side))
+
+
+def stretch(picture: Image.Image, size: int) -> Image.Image:
+    """All of `picture`, resized to `size` in both directions, so that nothing is cut off."""
+    return _resize(picture, size, (0, 0, *picture.size))
+
+
+def decode(data: bytes, size: int, fit: Fit = square) -> np.ndarray:
     """The picture in `data` as RGB, `[size, size, 3]` uint8.
 
     The first frame of an animation, turned as its EXIF orientation says; transparency over white;
-    16 bits scaled to 8; grey, palette and CMYK converted; cropped to the central square and
-    resized (see `square`). Raises `CorruptPicture`, with the reason.
+    16 bits scaled to 8; grey, palette and CMYK converted; made square by `fit`: the
+    central square resized, or the whole with `stretch`. Raises `CorruptPicture`, with the reason.
     """
     if not data:
         raise CorruptPicture("zero bytes")
@@ -45,25 +63,9 @@ def decode(data: bytes, size: int) -> np.ndarray:
             # so that the averaging still does the last step.
             picture.draft(None, (2 * size, 2 * size))
             picture = ImageOps.exif_transpose(picture)
-            return np.asarray(square(_to_rgb(picture), size))
+            return np.asarray(fit(_to_rgb(picture), size))
     except _DAMAGE as reason:
         raise CorruptPicture(f"{type(reason).__name__}: {reason}") from reason
-
-
-def square(picture: Image.Image, size: int) -> Image.Image:
-    """The central square of `picture`, resized to `size`.
-
-    Shrinking averages with Hamming windows as wide as the ratio: no ringing, which a GAN would
-    learn, and no uneven steps at broken ratios, as Pillow's BOX has them. Enlarging is bicubic.
-    """
-    width, height = picture.size
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    box = (left, top, left + side, top + side)
-    if side == size:
-        return picture.crop(box)
-    filter_ = Image.Resampling.HAMMING if side > size else Image.Resampling.BICUBIC
-    return picture.resize((size, size), filter_, box=box)
 
 
 def resize_one(image: np.ndarray, size: int) -> np.ndarray:
@@ -78,6 +80,17 @@ def resize_all(images: np.ndarray, size: int) -> np.ndarray:
     if images.shape[1:3] == (size, size):
         return images
     return np.stack(list(ordered_map(partial(resize_one, size=size), images)))
+
+
+def _resize(picture: Image.Image, size: int, box: tuple[int, int, int, int]) -> Image.Image:
+    """Shrinking averages with Hamming windows as wide as the ratio: no ringing, which a GAN would
+    learn, and no uneven steps at broken ratios, as Pillow's BOX has them. Enlarging is bicubic."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    if width == height == size:
+        return picture.crop(box)
+    larger = max(width, height) > size
+    filter_ = Image.Resampling.HAMMING if larger else Image.Resampling.BICUBIC
+    return picture.resize((size, size), filter_, box=box)
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:

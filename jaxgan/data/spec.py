@@ -30,8 +30,9 @@ class Dataset:
     """Pictures in random access.
 
     images: `[N, H, W, C]` uint8, in memory or memory-mapped. labels: `[N, K]` float32, one-hot for
-    classes and multi-hot for tags, or None. fingerprint: a hash of the pictures' sources and of
-    the settings, equal exactly when the pictures are the same; a resumed run compares it.
+    classes and multi-hot for tags, or None. fingerprint: a hash of the pictures' sources, of
+    the settings and of labels that the user gave, equal exactly when pictures and labels are the
+    same; a resumed run compares it.
     """
 
     spec: DataSpec
@@ -55,6 +56,7 @@ class Request(NamedTuple):
     cache_dir: Path
     num_examples: int | None
     seed: int
+    labels: str | Path | None = None
 
 
 def require_labels(spec: DataSpec, kind: str | None = None) -> None:
@@ -62,7 +64,8 @@ def require_labels(spec: DataSpec, kind: str | None = None) -> None:
     if spec.label_kind is None:
         raise DataError(
             f"labels were asked for and data set {spec.name!r} has none; labelled ones are "
-            "mnist, fashion_mnist, cifar10, shapes and glyphs"
+            "mnist, fashion_mnist, cifar10, shapes, glyphs, iclevr, anime_hair and a folder of "
+            "your own with labels (--tags)"
         )
     if kind is not None and spec.label_kind != kind:
         raise DataError(
