@@ -95,10 +95,14 @@ def make_gan(settings):
         name: tuple(value) if isinstance(value, list) else value
         for name, value in settings["config"].items()
     }
-    spec = settings["data"]["spec"]
-    spec = DataSpec(**{**spec, "label_names": tuple(spec["label_names"])})
     plan = Plan(settings["batch_size"], settings["steps"])
-    return module.make(spec, module.Config(**fields), plan)
+    return module.make(data_spec(settings), module.Config(**fields), plan)
+
+
+def data_spec(settings) -> DataSpec:
+    """Returns the description of the data that a run's `config.json` holds."""
+    spec = settings["data"]["spec"]
+    return DataSpec(**{**spec, "label_names": tuple(spec["label_names"])})
 
 
 def make_config(name: str, assignments: list[str]):

@@ -167,6 +167,7 @@ def _settings(config, dataset, steps):
             "fingerprint": dataset.fingerprint,
             "holdout": FLAGS.holdout,
             "flip": FLAGS.flip,
+            "conditions": _conditions(dataset),
         },
         "batch_size": FLAGS.batch_size,
         "seed": FLAGS.seed,
@@ -181,6 +182,15 @@ def _settings(config, dataset, steps):
         "versions": shared.versions(),
         "command": shlex.join(sys.argv),
     }
+
+
+def _conditions(dataset):
+    """Returns the names of what the sample grids of a conditional model show."""
+    if dataset.labels is None:
+        return []
+    shown = data.conditions_to_show(dataset, FLAGS.num_samples)
+    names = dataset.spec.label_names
+    return [[name for name, on in zip(names, row, strict=True) if on] for row in shown]
 
 
 def _report(workdir, step, steps):

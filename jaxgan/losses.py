@@ -90,9 +90,7 @@ def fake_label(view: View, *, kind: str) -> Array:
 def feature_matching(view: View) -> Array:
     """The mean squared difference of the features' means, real and generated, over the global
     batch (Salimans et al., 2016, arXiv:1606.03498, section 3.1, which sums; courses average)."""
-    return jnp.square(
-        batch_mean(view.on_real.features) - batch_mean(view.on_fake.features)
-    ).mean()
+    return jnp.square(batch_mean(view.on_real.features) - batch_mean(view.on_fake.features)).mean()
 
 
 def real_score(view: View) -> Array:

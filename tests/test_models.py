@@ -122,15 +122,18 @@ def test_metrics_are_named_by_player_and_term(played):
 
 
 def test_pictures_have_their_shape_and_range(played):
-    images = sample.draw(played.gan, sample.generator_variables(played.last), 5, batch_size=4)
+    label = DATA.labels[:5] if played.gan.conditional else None
+    variables = sample.generator_variables(played.last)
+    images = sample.draw(played.gan, variables, 5, label=label, batch_size=4)
     assert images.shape == (5, 16, 16, 3) and images.dtype == np.uint8
     context = Context(jnp.int32(0), jax.random.split(jax.random.key(0), 4), {}, train=False)
     variables = played.last.variables["generator"]
     loud = jax.tree.map(lambda x: 100 * x, variables)
+    batch = {"index": jnp.arange(4), "label": DATA.labels[:4]}
     for tree in (variables, loud):
-        fake, stats = jax.jit(
-            lambda variables: played.gan.generate(variables, {"index": jnp.arange(4)}, context)
-        )(tree)
+        fake, stats = jax.jit(lambda variables: played.gan.generate(variables, batch, context))(
+            tree
+        )
         assert fake.image.dtype == jnp.float32
         assert np.abs(fake.image).max() <= 1
         chex.assert_trees_all_equal(stats, {n: x for n, x in tree.items() if n != "params"})
@@ -139,20 +142,21 @@ def test_pictures_have_their_shape_and_range(played):
 # Big ones, by their shapes alone
 
 
-def _shapes(name, size, channels, **changes):
+def _shapes(name, size, channels, names=(), **changes):
     module = MODELS[name]
     config = dataclasses.replace(module.Config(), **changes)
-    gan = module.make(DataSpec("data", size, channels, None, ()), config, Plan(64, 1))
+    kind = "class" if names else None
+    gan = module.make(DataSpec("data", size, channels, kind, names), config, Plan(64, 1))
+    label = jnp.zeros((4, len(names))) if names else None
     variables = jax.eval_shape(gan.init, jax.random.key(0))
     keys = jax.eval_shape(example_keys, jax.random.key(0), jnp.arange(4))
     context = Context(jnp.int32(0), keys, {}, train=False)
 
     def play(variables, keys):
-        fake, _ = gan.generate(
-            variables["generator"], {"index": jnp.arange(4)}, context._replace(rng=keys)
-        )
+        batch = {"index": jnp.arange(4), "label": label}
+        fake, _ = gan.generate(variables["generator"], batch, context._replace(rng=keys))
         scores, _ = gan.score(
-            variables["discriminator"], fake.image, None, context._replace(rng=keys)
+            variables["discriminator"], fake.image, label, context._replace(rng=keys)
         )
         return fake.image, scores.source
 
@@ -162,7 +166,7 @@ def _shapes(name, size, channels, **changes):
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
 def test_shapes_at_the_usual_sizes(name, size, channels):
-    _, image, source = _shapes(name, size, channels)
+    _, image, source = _shapes(name, size, channels, ("a", "b", "c"))
     assert image.shape == (4, size, size, channels) and source.shape == (4,)
 
 
@@ -214,7 +218,8 @@ def test_wgan_gp_has_no_normalisation_in_its_critic():
 
 
 def test_dcgan_begins_with_the_papers_deviations():
-    gan = MODELS["dcgan"].make(DATA.spec, MODELS["dcgan"].Config(width=32), Plan(BATCH, 1))
+    config = MODELS["dcgan"].Config(width=32, conditional=False)
+    gan = MODELS["dcgan"].make(DATA.spec, config, Plan(BATCH, 1))
     params = jax.jit(gan.init)(jax.random.key(SEED))
     for player in ("generator", "discriminator"):
         for path, x in jax.tree_util.tree_leaves_with_path(params[player]["params"]):

@@ -12,7 +12,7 @@ from pathlib import Path
 from jaxgan.data.anime import load_anime, load_anime_hair
 from jaxgan.data.cache import digest
 from jaxgan.data.cifar import load_cifar10
-from jaxgan.data.conditions import load_conditions, parse_labels
+from jaxgan.data.conditions import conditions_to_show, load_conditions, parse_labels
 from jaxgan.data.errors import DataError
 from jaxgan.data.folder import load_folder
 from jaxgan.data.glyphs import load_glyphs
@@ -34,6 +34,7 @@ __all__ = [
     "Loader",
     "Request",
     "batches",
+    "conditions_to_show",
     "default_cache_dir",
     "default_data_dir",
     "indices",
@@ -129,7 +130,7 @@ def _first(dataset: Dataset, count: int) -> Dataset:
         return dataset
     labels = None if dataset.labels is None else dataset.labels[:count]
     fingerprint = digest(dataset.fingerprint, count)
-    return Dataset(dataset.spec, dataset.images[:count], labels, fingerprint)
+    return Dataset(dataset.spec, dataset.images[:count], labels, fingerprint, dataset.conditions)
 
 
 def _unknown(name: str) -> DataError:

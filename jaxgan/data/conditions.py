@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxgan.data.errors import DataError
-from jaxgan.data.spec import DataSpec, require_labels
+from jaxgan.data.spec import Dataset, DataSpec, require_labels
 from jaxgan.data.tagfile import read_json
 from jaxgan.errors import unknown
 
@@ -50,6 +50,17 @@ def parse_labels(text: str, spec: DataSpec) -> np.ndarray:
                 "picture has exactly one; separate them with ';'"
             )
     return _vectors([[name] for name in conditions], spec.label_names, f"labels {text!r}")
+
+
+def conditions_to_show(dataset: Dataset, most: int) -> np.ndarray:
+    """At most `most` conditions `[M, K]` that a grid of samples shows: the data set's own first
+    ones (8 at most), else its classes, else the tags of its first pictures without repetition."""
+    if dataset.conditions is not None:
+        return dataset.conditions[: min(8, most)]
+    if dataset.spec.label_kind == "class":
+        return np.eye(len(dataset.spec.label_names), dtype=np.float32)[:most]
+    _, first = np.unique(dataset.labels[:1000], axis=0, return_index=True)
+    return np.array(dataset.labels[np.sort(first)[: min(8, most)]])
 
 
 def _is_condition(found) -> bool:

@@ -5,10 +5,12 @@ and repeat: generating and modifying images based on continual linguistic instru
 arXiv:1811.09845, with CLEVR's solids: eight colours of cubes, spheres and cylinders.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from jaxgan.data.conditions import load_conditions
 from jaxgan.data.errors import DataError
 from jaxgan.data.folder import load_pictures
 from jaxgan.data.labels import Labels, check_names, match_files, number_labels
@@ -24,14 +26,18 @@ def load_iclevr(request: Request) -> Dataset:
 
     `data_dir`, or `iclevr` in it, holds `images/` or `images.zip`, `objects.json` with the number
     of each tag, and `train.json`. The whole picture is resized and nothing is cropped, for its
-    objects may be at the edge. Conditions to test with are read by `load_conditions`.
+    objects may be at the edge. Those of `test.json`, if it is there, are its conditions.
     """
     data_dir = request.data_dir or default_data_dir()
     folder = data_dir / "iclevr" if (data_dir / "iclevr").is_dir() else data_dir
     for file in ("train.json", "objects.json"):
         if not (folder / file).is_file():
             raise _missing(file, folder)
-    return load_pictures(request, _find_images(folder), partial(_label, folder), fit=stretch)
+    dataset = load_pictures(request, _find_images(folder), partial(_label, folder), fit=stretch)
+    if not (folder / "test.json").exists():
+        return dataset
+    conditions = load_conditions(folder / "test.json", dataset.spec.label_names)
+    return dataclasses.replace(dataset, conditions=conditions)
 
 
 def _find_images(folder: Path) -> Path:

@@ -32,13 +32,15 @@ class Dataset:
     images: `[N, H, W, C]` uint8, in memory or memory-mapped. labels: `[N, K]` float32, one-hot for
     classes and multi-hot for tags, or None. fingerprint: a hash of the pictures' sources, of
     the settings and of labels that the user gave, equal exactly when pictures and labels are the
-    same; a resumed run compares it.
+    same; a resumed run compares it. conditions: `[M, K]` float32, label vectors that the data set
+    says to draw from, or None.
     """
 
     spec: DataSpec
     images: np.ndarray
     labels: np.ndarray | None
     fingerprint: str
+    conditions: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.images)

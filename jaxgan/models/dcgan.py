@@ -21,7 +21,7 @@ from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
 from jaxgan.layers.conv import Conv, ConvTranspose
 from jaxgan.layers.norm import BatchNorm
-from jaxgan.models.common import halvings, noise_gan, takes_labels
+from jaxgan.models.common import halvings, noise_gan, takes_labels, torch_dense
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Generator(nn.Module):
         train = context.train
         doublings, side = halvings("the generator", self.size)
         if label is not None:
-            z = jnp.concatenate([z, nn.relu(nn.Dense(_EMBEDDING)(label))], -1)
+            z = jnp.concatenate([z, nn.relu(torch_dense(_EMBEDDING, label.shape[-1])(label))], -1)
         widths = [self.width * 2**i for i in reversed(range(doublings))]
         if self.linear_stem:
             stem = nn.Dense(side * side * widths[0], use_bias=False, kernel_init=_normal)(z)
@@ -116,7 +116,8 @@ class Discriminator(nn.Module):
         halved, side = halvings("the discriminator", image.shape[1])
         x = image
         if label is not None:
-            plane = nn.relu(nn.Dense(image.shape[1] * image.shape[2])(label))
+            pixels = image.shape[1] * image.shape[2]
+            plane = nn.relu(torch_dense(pixels, label.shape[-1])(label))
             x = jnp.concatenate([x, plane.reshape(*image.shape[:3], 1)], -1)
         for i in range(halved):
             x = Conv(
