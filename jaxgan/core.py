@@ -31,13 +31,17 @@ Variables = Mapping[str, PyTree]
 
 
 class Context(NamedTuple):
-    """What a network call may know besides its inputs."""
+    """What a network call may know besides its inputs.
+
+    `refresh` marks the one pass of a player's own update in which its slow statistics, spectral
+    normalisation's vectors, advance: the generator's pass, or the discriminator's on real images.
+    """
 
     step: Array
     rng: Array  # [B], one key an example
     memory: Mapping[str, PyTree]
     train: bool
-    refresh: bool = False  # the discriminator's real pass of its own update
+    refresh: bool = False
 
 
 class Fake(NamedTuple):
@@ -209,7 +213,9 @@ def _look(gan, player, variables, state, batch, rng):
     judged = context._replace(rng=score)
     g, d = variables["generator"], variables["discriminator"]
 
-    fake, g_stats = gan.generate(g, batch, context._replace(rng=generate))
+    fake, g_stats = gan.generate(
+        g, batch, context._replace(rng=generate, refresh=player == "generator")
+    )
     on_real, d_stats = gan.score(
         d, batch["image"], batch.get("label"), judged._replace(refresh=player == "discriminator")
     )

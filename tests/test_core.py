@@ -193,6 +193,51 @@ def test_terms_look_without_leaving_a_trace_in_the_statistics():
     )
 
 
+def _counting_refreshes():
+    """The toy, whose players count the passes in which they are to refresh."""
+
+    def init(rng):
+        return {
+            player: {**variables, "spectral": {"count": jnp.zeros(())}}
+            for player, variables in TOY.init(rng).items()
+        }
+
+    def counting(function):
+        def call(variables, *inputs):
+            out, stats = function(variables, *inputs)
+            count = variables["spectral"]["count"] + inputs[-1].refresh
+            return out, {**stats, "spectral": {"count": count}}
+
+        return call
+
+    return TOY._replace(init=init, generate=counting(TOY.generate), score=counting(TOY.score))
+
+
+@pytest.mark.parametrize(("number", "player"), [(0, "discriminator"), (1, "generator")])
+def test_slow_statistics_advance_once_in_an_update_of_their_player(number, player):
+    gan = _counting_refreshes()
+    after, _ = virtual(gan, number)(first_state(gan), float_batch(), KEY)
+    counts = {name: int(after.variables[name]["spectral"]["count"]) for name in after.variables}
+    assert counts == {**dict.fromkeys(counts, 0), player: 1}
+
+
+def test_no_view_refreshes():
+    def look(view):
+        made = view.generate(view.batch, view.rng)
+        return view.score(made.image).source.mean()
+
+    seen = []
+    gan = _counting_refreshes()
+    spying = gan._replace(
+        generate=lambda v, b, c: seen.append(c.refresh) or gan.generate(v, b, c),
+        score=lambda v, x, y, c: seen.append(c.refresh) or gan.score(v, x, y, c),
+        updates=(DISCRIMINATOR._replace(objective={"look": (1.0, look)}),),
+    )
+    virtual(spying)(first_state(spying), float_batch(), KEY)
+    # The fake, the real and the fake pass; then the term's two.
+    assert seen == [False, True, False, False, False]
+
+
 def test_a_term_of_weight_zero_is_watched_and_moves_nothing():
     for plain, watching, player in zip(
         (discriminate, generate), play_watching, ("discriminator", "generator"), strict=True

@@ -117,20 +117,20 @@ class Normed(nn.Module):
     @nn.compact
     def __call__(self, x, *, train):
         x = nn.Dense(6)(x.reshape(len(x), -1))
-        x = nn.relu(BatchNorm(use_running_average=not train)(x))
+        x = nn.relu(BatchNorm()(x, train=train))
         return nn.Dense(self.features)(x)
 
 
 class NormedGenerator(nn.Module):
     @nn.compact
-    def __call__(self, z, *, train):
-        return jnp.tanh(Normed(4)(z, train=train)).reshape(-1, 2, 2, 1)
+    def __call__(self, z, label, context):
+        return jnp.tanh(Normed(4)(z, train=context.train)).reshape(-1, 2, 2, 1)
 
 
 class NormedDiscriminator(nn.Module):
     @nn.compact
-    def __call__(self, image, *, train):
-        return Scores(Normed(1)(image, train=train)[:, 0])
+    def __call__(self, image, label, context):
+        return Scores(Normed(1)(image, train=context.train)[:, 0])
 
 
 def test_batch_normalisation_is_over_all_devices():
@@ -139,6 +139,7 @@ def test_batch_normalisation_is_over_all_devices():
         NormedDiscriminator(),
         data=toy_dataset().spec,
         latent_size=3,
+        conditional=False,
         updates=TOY.updates,
         optimizers=TOY.optimizers,
         ema=TOY.ema,

@@ -167,8 +167,9 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H, W, I] -> [B, h, w, features]."""
-        x, kernel, bias = _parameters(self, x, (x.shape[-1], self.features))
-        return _add(conv(x, kernel, self.stride, self.padding), bias)
+        kernel, bias = kernel_and_bias(self, x.ndim - 2, (x.shape[-1], self.features))
+        x = cast(x, self.dtype)
+        return add(conv(x, kernel, self.stride, self.padding), bias)
 
 
 class ConvTranspose(nn.Module):
@@ -195,20 +196,32 @@ class ConvTranspose(nn.Module):
     @nn.compact
     def __call__(self, y: Array) -> Array:
         """[B, h, w, I] -> [B, H, W, features]."""
-        y, kernel, bias = _parameters(self, y, (self.features, y.shape[-1]))
-        return _add(conv_transpose(y, kernel, self.stride, self.padding, self.output_padding), bias)
+        kernel, bias = kernel_and_bias(self, y.ndim - 2, (self.features, y.shape[-1]))
+        y = cast(y, self.dtype)
+        return add(conv_transpose(y, kernel, self.stride, self.padding, self.output_padding), bias)
 
 
-def _parameters(
-    module: Conv | ConvTranspose, x: Array, channels: tuple[int, int]
-) -> tuple[Array, Array, Array | None]:
-    shape = _spread("kernel", module.kernel, x.ndim - 2, 1) + channels
+def kernel_and_bias(
+    module: nn.Module, rank: int, channels: tuple[int, int]
+) -> tuple[Array, Array | None]:
+    """Declares "kernel" [*k, *channels] and "bias" in a module with the attributes of `Conv`."""
+    shape = _spread("kernel", module.kernel, rank, 1) + channels
     kernel = module.param("kernel", module.kernel_init, shape, jnp.float32)
-    bias = None
-    if module.use_bias:
-        bias = module.param("bias", nn.initializers.zeros, (module.features,), jnp.float32)
-    return (x if module.dtype is None else x.astype(module.dtype)), kernel, bias
+    return kernel, bias_of(module)
 
 
-def _add(x: Array, bias: Array | None) -> Array:
+def bias_of(module: nn.Module) -> Array | None:
+    """Declares "bias" [features], starting at zero, or nothing if `use_bias` is False."""
+    if not module.use_bias:
+        return None
+    return module.param("bias", nn.initializers.zeros, (module.features,), jnp.float32)
+
+
+def cast(x: Array, dtype: jnp.dtype | None) -> Array:
+    """Casts to the dtype; None keeps the input's."""
+    return x if dtype is None else x.astype(dtype)
+
+
+def add(x: Array, bias: Array | None) -> Array:
+    """Adds the bias, if there is one, in the dtype of x."""
     return x if bias is None else x + bias.astype(x.dtype)

@@ -57,7 +57,7 @@ class Generator(nn.Module):
         )
         x = nn.relu(x).reshape(-1, side, side, self.widths[0])
         for width in self.widths[1:]:
-            x = nn.relu(BatchNorm(not context.train)(self._double(width)(x)))
+            x = nn.relu(BatchNorm()(self._double(width)(x), train=context.train))
         return jnp.tanh(self._double(self.channels)(x))
 
     def _double(self, features):
@@ -78,7 +78,7 @@ class Discriminator(nn.Module):
         x = image
         for number, width in enumerate(self.widths):
             x = Conv(width, 3, stride=2 - number % 2, padding=1, kernel_init=_normal)(x)
-            x = BatchNorm(not context.train)(x) if number else x
+            x = BatchNorm()(x, train=context.train) if number else x
             x = nn.leaky_relu(x, 0.2)
             if context.train:
                 x = dropout(x, fold(context.rng, number), self.dropout)

@@ -49,11 +49,9 @@ _EMBEDDING = 100  # features of a label
 _normal = nn.initializers.normal(0.02)
 
 
-def _batch_norm(train):
-    return BatchNorm(
-        use_running_average=not train,
-        scale_init=lambda rng, shape, dtype=jnp.float32: 1 + _normal(rng, shape, dtype),
-    )
+def _batch_norm(x, context):
+    norm = BatchNorm(lambda rng, shape, dtype=jnp.float32: 1 + _normal(rng, shape, dtype))
+    return norm(x, train=context.train)
 
 
 class Generator(nn.Module):
@@ -71,7 +69,6 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z, label, context):
-        train = context.train
         doublings, side = halvings("the generator", self.size)
         if label is not None:
             z = jnp.concatenate([z, nn.relu(torch_dense(_EMBEDDING, label.shape[-1])(label))], -1)
@@ -82,9 +79,9 @@ class Generator(nn.Module):
             stem = ConvTranspose(widths[0], side, use_bias=False, kernel_init=_normal)(
                 z[:, None, None]
             )
-        x = nn.relu(_batch_norm(train)(stem)).reshape(-1, side, side, widths[0])
+        x = nn.relu(_batch_norm(stem, context)).reshape(-1, side, side, widths[0])
         for width in widths[1:]:
-            x = nn.relu(_batch_norm(train)(self._double(width, bias=False)(x)))
+            x = nn.relu(_batch_norm(self._double(width, bias=False)(x), context))
         return jnp.tanh(self._double(self.channels, bias=self.bias)(x))
 
     def _double(self, features, *, bias):
@@ -128,7 +125,7 @@ class Discriminator(nn.Module):
                 use_bias=self.bias,
                 kernel_init=_normal,
             )(x)
-            x = _batch_norm(context.train)(x) if self.norm and i > 0 else x
+            x = _batch_norm(x, context) if self.norm and i > 0 else x
             x = nn.leaky_relu(x, self.slope)
         score = Conv(1, side, use_bias=self.bias, kernel_init=_normal)(x)
         return Scores(score.reshape(-1), features=x.reshape(len(x), -1))

@@ -69,7 +69,7 @@ class Generator(nn.Module):
         for number, features in enumerate(widths):
             kernel, stride = (4, 2) if number else (5, 1)
             x = ConvTranspose(features, kernel, stride)(x)
-            x = nn.relu(BatchNorm(not context.train)(x))
+            x = nn.relu(BatchNorm()(x, train=context.train))
         image = jnp.tanh(Conv(self.channels, 1)(x))
         margin = (image.shape[1] - self.size) // 2
         return image[:, margin : margin + self.size, margin : margin + self.size]
@@ -88,7 +88,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, image, label, context):
         x = nn.leaky_relu(Conv(self.width, 2)(image), 0.2)
-        x = BatchNorm(not context.train)(Conv(2, 2, stride=2)(x))
+        x = BatchNorm()(Conv(2, 2, stride=2)(x), train=context.train)
         features = nn.leaky_relu(x, 0.2).reshape(len(x), -1)
         x = MinibatchDiscrimination(self.kernels, self.dims, self.group)(features)
         logits = torch_dense(self.labels + self.fake_logit, x.shape[-1])(x)

@@ -1,0 +1,135 @@
+"""Self-attention: the identity at first, then what the formula says."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxgan.layers.attention import SelfAttention, attend
+
+KEY = jax.random.key(9)
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+X = jax.random.normal(KEY, (2, 4, 6, 8))
+PLAIN, POOLED = SelfAttention(4, 1, pool=False), SelfAttention(4, 2, pool=True)
+
+
+def _variables(layer, gain):
+    variables = layer.init(KEY, X, refresh=False)
+    return {**variables, "params": {**variables["params"], "gain": jnp.float32(gain)}}
+
+
+def _numpy(layer, variables, x):
+    """The layer as loops over examples and positions, in double precision."""
+    x = np.float64(x)
+    kernel = {}
+    for name, stored in variables["spectral"].items():
+        w = np.float64(variables["params"][name]["kernel"])[0, 0]
+        kernel[name] = w / (stored["v"] @ w @ stored["u"])
+    out = np.empty_like(x)
+    for b, image in enumerate(x):
+        keys, values = image @ kernel["key"], image @ kernel["value"]
+        if layer.pool:
+            keys, values = (
+                np.array(
+                    [
+                        [m[i : i + 2, j : j + 2].max((0, 1)) for j in range(0, m.shape[1], 2)]
+                        for i in range(0, m.shape[0], 2)
+                    ]
+                )
+                for m in (keys, values)
+            )
+        keys, values = keys.reshape(-1, keys.shape[-1]), values.reshape(-1, values.shape[-1])
+        for i, j in np.ndindex(image.shape[:2]):
+            weights = np.exp(keys @ (image[i, j] @ kernel["query"]))
+            read = (weights / weights.sum()) @ values
+            out[b, i, j] = image[i, j] + variables["params"]["gain"] * (read @ kernel["out"])
+    return out
+
+
+@pytest.mark.parametrize("layer", [PLAIN, POOLED], ids=["plain", "pooled"])
+def test_numbers_are_the_formulas(layer):
+    variables = _variables(layer, 0.7)
+    out = layer.apply(variables, X, refresh=False)
+    np.testing.assert_allclose(out, _numpy(layer, variables, X), **CLOSE)
+    assert np.abs(out - X).max() > 0.1
+
+
+@pytest.mark.parametrize("layer", [PLAIN, POOLED], ids=["plain", "pooled"])
+def test_it_starts_as_the_identity_and_can_leave_it(layer):
+    variables = layer.init(KEY, X, refresh=False)
+    np.testing.assert_array_equal(layer.apply(variables, X, refresh=False), X)
+
+    def loss(params):
+        return jnp.square(layer.apply({**variables, "params": params}, X, refresh=False)).sum()
+
+    assert abs(jax.grad(loss)(variables["params"])["gain"]) > 1e-2
+
+
+def test_widths():
+    def width(params, name):
+        return params[name]["kernel"].shape[-2:]
+
+    params = SelfAttention().init(KEY, jnp.zeros((1, 2, 2, 16)), refresh=False)["params"]
+    assert {name: width(params, name) for name in params if name != "gain"} == {
+        "query": (16, 2),
+        "key": (16, 2),
+        "value": (16, 8),
+        "out": (8, 16),
+    }
+    assert params["gain"].shape == () and all(set(params[n]) == {"kernel"} for n in ("key", "out"))
+
+
+def test_permuting_the_positions_permutes_the_output():
+    variables = _variables(PLAIN, 0.7)
+    order = np.random.default_rng(0).permutation(24)
+
+    def permuted(x):
+        return x.reshape(2, 24, 8)[:, order].reshape(x.shape)
+
+    out = PLAIN.apply(variables, X, refresh=False)
+    same = PLAIN.apply(variables, permuted(X), refresh=False)
+    np.testing.assert_allclose(same, permuted(out), **CLOSE)
+
+
+def test_a_refresh_moves_the_vectors_of_all_four():
+    variables = _variables(POOLED, 0.7)
+    far = jax.tree.map(lambda x: jnp.full_like(x, 0.3), variables["spectral"])
+    _, stats = POOLED.apply({**variables, "spectral": far}, X, refresh=True, mutable=["spectral"])
+    assert set(stats["spectral"]) == {"query", "key", "value", "out"}
+    for old, new in zip(jax.tree.leaves(far), jax.tree.leaves(stats), strict=True):
+        assert np.abs(new - old).max() > 1e-2
+
+
+def test_second_derivatives():
+    def loss(parts):
+        return jnp.sin(attend(*parts)).sum()
+
+    parts = [
+        jax.random.normal(k, s)
+        for k, s in zip(jax.random.split(KEY, 3), [(1, 3, 2), (1, 4, 2), (1, 4, 3)], strict=True)
+    ]
+    check_grads(loss, (parts,), order=2, modes=["rev"], rtol=2e-2, atol=2e-2)
+
+
+def test_half_precision_is_kept():
+    x = X.astype(jnp.bfloat16)
+    out = POOLED.apply(_variables(POOLED, 0.7), x, refresh=False)
+    assert out.dtype == jnp.bfloat16
+    chex.assert_trees_all_close(
+        out.astype(jnp.float32), _numpy(POOLED, _variables(POOLED, 0.7), X), atol=0.1, rtol=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "message"),
+    [
+        (SelfAttention(), (1, 2, 2, 12), "12 channels cannot be divided by key_divisor=8"),
+        (SelfAttention(4, 5), (1, 2, 2, 4), "4 channels cannot be divided by value_divisor=5"),
+        (SelfAttention(), (1, 3, 2, 8), "3x2 cannot be pooled .* pool=False"),
+    ],
+)
+def test_what_cannot_be_divided_is_refused(layer, shape, message):
+    with pytest.raises(ValueError, match=message):
+        layer.init(KEY, jnp.zeros(shape), refresh=False)
