@@ -46,19 +46,22 @@ def float_batch(count: int = 8, seed: int = 0) -> Batch:
     return {"image": image, "index": np.arange(count, dtype=np.int32)}
 
 
-def small_model(name: str, dataset: Dataset, batch_size: int = 8) -> Gan:
-    """The model with its default Config, but narrow and, if it has one, with n_critic 2."""
+def small_config(name: str):
+    """The model's default Config, but narrow, with n_critic 2 and groups of 2 if it has them."""
     config = MODELS[name].Config()
     changes = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if "width" in field.name:
             changes[field.name] = (8,) * len(value) if isinstance(value, tuple) else 4
-        elif field.name == "n_critic":
+        elif field.name in ("n_critic", "group"):
             changes[field.name] = 2
-    return MODELS[name].make(
-        dataset.spec, dataclasses.replace(config, **changes), Plan(batch_size, 4)
-    )
+    return dataclasses.replace(config, **changes)
+
+
+def small_model(name: str, dataset: Dataset, batch_size: int = 8) -> Gan:
+    """The model with `small_config`."""
+    return MODELS[name].make(dataset.spec, small_config(name), Plan(batch_size, 4))
 
 
 def _centred(variables, x, train):

@@ -238,8 +238,13 @@ def test_a_recipe_makes_its_gan(recipe, monkeypatch):
     if flags.dataset in ("shapes", "glyphs"):
         spec = data.load(flags.dataset, image_size=flags.image_size, num_examples=1).spec
     else:
-        size, channels = {"mnist": (28, 1), "anime": (64, 3)}[flags.dataset]
-        spec = DataSpec(flags.dataset, flags.image_size or size, channels, None, ())
+        size, channels, kind = {
+            "mnist": (28, 1, "class"),
+            "anime": (64, 3, None),
+            "iclevr": (64, 3, "tags"),
+        }[flags.dataset]
+        names = ("a", "b") if kind else ()
+        spec = DataSpec(flags.dataset, flags.image_size or size, channels, kind, names)
     script = load("train", f"--flagfile={recipe}")
     config = script.shared.make_config(flags.model, flags.set)
     assert isinstance(MODELS[flags.model].make(spec, config, Plan(flags.batch_size, 1)), Gan)

@@ -1,6 +1,6 @@
 """The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`."""
 
-from jaxgan.models import acgan, cgan, dcgan, gan, wgan, wgan_gp
+from jaxgan.models import acgan, cgan, dcgan, gan, improved, sagan, wgan, wgan_gp
 
 MODELS = {
     "gan": gan,
@@ -9,5 +9,7 @@ MODELS = {
     "wgan_gp": wgan_gp,
     "cgan": cgan,
     "acgan": acgan,
+    "improved": improved,
+    "sagan": sagan,
 }
 """Add a GAN: one file beside these, one line here."""

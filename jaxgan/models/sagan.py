@@ -1,0 +1,185 @@
+"""SAGAN. Zhang et al., "Self-Attention Generative Adversarial Networks", 2019, arXiv:1805.08318.
+
+Residual networks as in the official code: spectral normalisation in both players, attention where
+the map has 32 pixels, the hinge loss, two rates. With labels the generator's normalisation depends
+on them and the discriminator is a projection. At 128 px the paper's widths are 64 times 16, 16, 8,
+4, 2 and 1; smaller pictures leave out the widest. The gradient does not pass through spectral
+normalisation's vectors (in the official code it does), and beta2 is the paper's (the official code
+leaves TensorFlow's .999).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from flax import linen as nn
+from jax import numpy as jnp
+
+from jaxgan import losses, optim
+from jaxgan.core import Gan, Plan, Scores, Update
+from jaxgan.data import DataSpec
+from jaxgan.layers.attention import SelfAttention
+from jaxgan.layers.norm import BatchNorm, ConditionalBatchNorm
+from jaxgan.layers.projection import Projection
+from jaxgan.layers.spectral import SpectralConv, SpectralDense
+from jaxgan.models.common import halvings, noise_gan, takes_labels
+from jaxgan.models.dcgan import adams
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Defaults: the paper's, batch 256."""
+
+    latent_size: int = 128
+    width: int = 64  # channels at the image's size
+    discriminator_width: int | None = None  # none: `width`
+    attention: int = (
+        32  # side of the map that attends; pictures below twice that use half of theirs
+    )
+    learning_rate: float = 1e-4
+    discriminator_learning_rate: float | None = 4e-4  # none: `learning_rate`
+    beta1: float = 0.0
+    beta2: float = 0.9
+    ema_half_life: float = 0.0  # images; 0: the last weights are the average
+    conditional: bool = True  # on the labels of data that have some
+
+
+def _enlarge(x):
+    """[B, H, W, C] to [B, 2 H, 2 W, C], nearest neighbour."""
+    return x.repeat(2, 1).repeat(2, 2)
+
+
+def _shrink(x):
+    """[B, H, W, C] to [B, H / 2, W / 2, C], the mean."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
+
+
+class Up(nn.Module):
+    """A residual block that doubles the side."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x, label, context):
+        def norm(x):
+            return nn.relu(ConditionalBatchNorm()(x, label, train=context.train))
+
+        y = SpectralConv(self.features, 3, padding=1)(_enlarge(norm(x)), refresh=context.refresh)
+        y = SpectralConv(self.features, 3, padding=1)(norm(y), refresh=context.refresh)
+        return y + _enlarge(SpectralConv(self.features, 1)(x, refresh=context.refresh))
+
+
+class Down(nn.Module):
+    """A residual block that halves the side, or leaves it; the first sees pixels."""
+
+    features: int
+    halve: bool = True
+    first: bool = False
+
+    @nn.compact
+    def __call__(self, x, context):
+        shrink = _shrink if self.halve else lambda x: x
+        y = x if self.first else nn.relu(x)
+        y = SpectralConv(self.features, 3, padding=1)(y, refresh=context.refresh)
+        y = SpectralConv(self.features, 3, padding=1)(nn.relu(y), refresh=context.refresh)
+        if self.halve or x.shape[-1] != self.features:
+            # A 1x1 convolution and the mean can be exchanged: the smaller map first.
+            small = self.first
+            x = shrink(x) if small else x
+            x = SpectralConv(self.features, 1)(x, refresh=context.refresh)
+            return shrink(y) + (x if small else shrink(x))
+        return y + x
+
+
+class Generator(nn.Module):
+    """Latents [B, Z], and labels [B, K] or None, to images [B, size, size, channels] in [-1, 1]."""
+
+    size: int
+    channels: int
+    width: int
+    attention: int
+
+    @nn.compact
+    def __call__(self, z, label, context):
+        doublings, side = halvings("the generator", self.size)
+        widths = _widths(self.width, doublings)[::-1]
+        x = SpectralDense(side * side * widths[0])(z, refresh=context.refresh)
+        x = x.reshape(-1, side, side, widths[0])
+        for width in widths:
+            if x.shape[1] == self.attention:
+                x = _attend(x, context)
+            x = Up(width)(x, label, context)
+        x = nn.relu(BatchNorm()(x, train=context.train))
+        return jnp.tanh(SpectralConv(self.channels, 3, padding=1)(x, refresh=context.refresh))
+
+
+class Discriminator(nn.Module):
+    """Images [B, size, size, channels], and labels [B, K] or None, to one score each."""
+
+    width: int
+    attention: int
+
+    @nn.compact
+    def __call__(self, image, label, context):
+        halved, _ = halvings("the discriminator", image.shape[1])
+        x, widths = image, _widths(self.width, halved)
+        for number, width in enumerate(widths):
+            x = Down(width, first=number == 0)(x, context)
+            if x.shape[1] == self.attention:
+                x = _attend(x, context)
+        x = nn.relu(Down(widths[-1], halve=False)(x, context))
+        features = x.sum((1, 2))
+        source = SpectralDense(1)(features, refresh=context.refresh)[:, 0]
+        if label is not None:
+            source += Projection()(features, label, refresh=context.refresh)
+        return Scores(source, features=features)
+
+
+def _attend(x, context):
+    pool = x.shape[1] % 2 == 0
+    return SelfAttention(min(8, x.shape[-1]), pool=pool)(x, refresh=context.refresh)
+
+
+def _widths(width, count):
+    """1, 2, 4, 8, 16, 16, ... times the width."""
+    return [width * min(2**i, 16) for i in range(count)]
+
+
+def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
+    """Returns a SAGAN for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
+    doublings, side = halvings("the generator", data.size)
+    maps = [side * 2**i for i in range(doublings)]
+    attention = max((m for m in maps if m <= config.attention), default=side)
+    width = config.discriminator_width or config.width
+
+    def gain(player):
+        # "Does attention do anything?": it starts at 0.
+        def watch(view):
+            return view.variables[player]["params"]["SelfAttention_0"]["gain"]
+
+        return {"attention_gain": (0.0, watch)}
+
+    return noise_gan(
+        Generator(data.size, data.channels, config.width, attention),
+        Discriminator(width, attention),
+        data=data,
+        latent_size=config.latent_size,
+        conditional=takes_labels(data, config),
+        updates=(
+            Update(
+                "discriminator",
+                {
+                    "loss": (1.0, losses.hinge_discriminator),
+                    **losses.SCORES,
+                    **gain("discriminator"),
+                },
+            ),
+            Update(
+                "generator",
+                {"loss": (1.0, losses.wasserstein_generator), **gain("generator")},
+            ),
+        ),
+        optimizers=adams(config),
+        ema=optim.ema_decay(config.ema_half_life, plan.batch_size),
+    )

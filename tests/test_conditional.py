@@ -1,0 +1,173 @@
+"""Models that draw what a label says: what the label does, and what it must not do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers import SEED, a_view, noise_images, small_config, small_model
+
+from jaxgan import losses, sample
+from jaxgan.core import Context, Plan, Scores
+from jaxgan.data import DataError, DataSpec
+from jaxgan.errors import UsageError
+from jaxgan.models import MODELS
+
+CLASSES = noise_images(8, size=16, channels=1, classes=4)
+TAGS = CLASSES.spec._replace(label_kind="tags")
+CONDITIONAL = [name for name in MODELS if small_model(name, CLASSES).conditional]
+KEYS = jax.random.split(jax.random.key(SEED), 4)
+
+
+def _context(train=False):
+    return Context(jnp.int32(0), KEYS, {}, train)
+
+
+def _play(gan, variables, label, latent=None, image=None):
+    """Generated images and their scores at evaluation."""
+    batch = {"index": jnp.arange(4), "label": label}
+    if latent is not None:
+        batch["latent"] = latent
+    made = gan.generate(variables["generator"], batch, _context())[0].image
+    scores = gan.score(
+        variables["discriminator"], made if image is None else image, label, _context()
+    )[0]
+    return made, scores.source
+
+
+def test_which_models_take_labels():
+    assert set(CONDITIONAL) == set(MODELS) - {"gan"}
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_the_label_matters_to_the_generator(name):
+    gan = small_model(name, CLASSES)
+    variables = jax.jit(gan.init)(jax.random.key(SEED))
+    # Zeros at the start (of conditional normalisation) would hide the label.
+    variables = jax.tree.map(lambda x: x + 0.01 * jnp.arange(x.size).reshape(x.shape), variables)
+    play = jax.jit(lambda label, latent: _play(gan, variables, label, latent)[0])
+    latent = gan.latent(KEYS)
+    one, other = (play(jnp.eye(4)[jnp.full(4, k)], latent) for k in (0, 1))
+    assert (np.abs(one - other).max((1, 2, 3)) > 1e-6).all()
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_permuting_a_batch_permutes_what_comes_out(name):
+    gan = small_model(name, CLASSES)
+    variables = jax.jit(gan.init)(jax.random.key(SEED))
+    play = jax.jit(lambda label, latent, image: _play(gan, variables, label, latent, image))
+    latent, image = gan.latent(KEYS), jnp.asarray(CLASSES.images[:4], jnp.float32) / 128 - 1
+    label, order = jnp.eye(4), jnp.array([2, 0, 3, 1])
+    straight, mixed = play(label, latent, image), play(label[order], latent[order], image[order])
+    for a, b in zip(straight, mixed, strict=True):
+        np.testing.assert_allclose(a[order], b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(CONDITIONAL) - {"improved"}))
+def test_a_tag_alone_is_as_the_class(name):
+    by_class = small_model(name, CLASSES)
+    by_tag = MODELS[name].make(TAGS, small_config(name), Plan(8, 4))
+    variables = jax.jit(by_class.init)(jax.random.key(SEED))
+    latent = by_class.latent(KEYS)
+    for a, b in zip(
+        _play(by_class, variables, jnp.eye(4), latent),
+        _play(by_tag, variables, jnp.eye(4), latent),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("name", ["dcgan", "wgan", "wgan_gp", "sagan"])
+def test_labels_are_left_out_when_asked(name):
+    module = MODELS[name]
+    gan = module.make(CLASSES.spec, module.Config(conditional=False), Plan(8, 1))
+    assert not gan.conditional
+    plain = module.make(CLASSES.spec._replace(label_kind=None), module.Config(), Plan(8, 1))
+    assert not plain.conditional
+
+
+@pytest.mark.parametrize("name", ["cgan", "acgan", "improved"])
+def test_labels_must_be_there(name):
+    module = MODELS[name]
+    with pytest.raises(DataError, match="has none; labelled ones are"):
+        module.make(DataSpec("plain", 28, 1, None, ()), module.Config(), Plan(16, 1))
+
+
+def test_tags_are_refused_where_one_class_is_needed():
+    with pytest.raises(DataError, match="'class' were asked for and those.*'tags'"):
+        MODELS["improved"].make(TAGS, MODELS["improved"].Config(), Plan(16, 1))
+
+
+def test_a_batch_of_broken_groups_names_whole_ones():
+    with pytest.raises(UsageError, match="batch of 40.*groups of 16.*--batch_size=32"):
+        MODELS["improved"].make(CLASSES.spec, MODELS["improved"].Config(), Plan(40, 1))
+
+
+def test_sampling_needs_labels_where_the_model_takes_them_and_there_only():
+    gan = small_model("cgan", CLASSES)
+    with pytest.raises(UsageError, match="give some"):
+        sample.draw(gan, {}, 4)
+    with pytest.raises(UsageError, match="takes none"):
+        sample.draw(small_model("gan", CLASSES), {}, 4, label=CLASSES.labels[:4])
+
+
+def test_rows_have_captions():
+    conditions = np.array([[1, 0, 1], [0, 1, 0]], np.float32)
+    rows = sample.Rows.of(conditions, ("a", "b", "c"), 3)
+    assert rows.captions == ("a, c", "b") and rows.columns == 3
+    np.testing.assert_array_equal(rows.label, conditions[[0, 0, 0, 1, 1, 1]])
+
+
+# The K + 1 classes of the improved GAN are K classes and a source.
+
+
+def test_the_sum_of_class_and_source_is_the_cross_entropy_of_k_plus_1():
+    logits = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32) * 3  # 3 and "fake"
+    label = np.eye(3, dtype=np.float32)[[0, 1, 2, 1, 0]]
+    all_classes = jax.nn.log_softmax(logits)
+    source = jax.nn.logsumexp(logits[:, :3], -1) - logits[:, 3]
+    view = a_view(source, source, label=label)
+    view = view._replace(on_real=Scores(source, label=logits[:, :3]))
+
+    on_real = losses.real_label(view, kind="class") + jax.nn.softplus(-source).mean()
+    np.testing.assert_allclose(on_real, -(label * all_classes[:, :3]).sum(-1).mean(), rtol=1e-5)
+    np.testing.assert_allclose(jax.nn.softplus(source).mean(), -all_classes[:, 3].mean(), rtol=1e-5)
+
+
+def test_the_fake_logit_fixed_at_0_is_the_logsumexp_form():
+    # -l_y + LSE of the labelled, 1/2 softplus(LSE) and -1/2 LSE + 1/2 softplus(LSE) of the others.
+    logits = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+    source = jax.nn.logsumexp(logits, -1)
+    np.testing.assert_allclose(
+        jax.nn.softplus(-source), -source + jax.nn.softplus(source), rtol=1e-5, atol=1e-6
+    )
+    gan = MODELS["improved"].make(
+        CLASSES.spec, MODELS["improved"].Config(fake_logit=False, width=4), Plan(16, 1)
+    )
+    variables = jax.jit(gan.init)(jax.random.key(SEED))
+    image = jnp.zeros((16, 16, 16, 1))
+    context = _context()._replace(rng=jax.random.split(jax.random.key(0), 16))
+    scores, _ = gan.score(variables["discriminator"], image, None, context)
+    assert scores.label.shape == (16, 4)
+    np.testing.assert_allclose(scores.source, jax.nn.logsumexp(scores.label, -1), rtol=1e-6)
+
+
+def test_tags_are_told_one_by_one():
+    logits = np.array([[2.0, -1.0], [0.5, 3.0]], np.float32)
+    label = np.array([[1, 1], [0, 1]], np.float32)
+    p = 1 / (1 + np.exp(-logits))
+    expected = -(label * np.log(p) + (1 - label) * np.log(1 - p)).sum(-1).mean()
+    np.testing.assert_allclose(losses.label_loss(logits, label, kind="tags"), expected, rtol=1e-5)
+    one = np.array([[1, 0], [0, 1]], np.float32)
+    expected = -np.log(np.exp(logits)[[0, 1], [0, 1]] / np.exp(logits).sum(-1)).mean()
+    np.testing.assert_allclose(losses.label_loss(logits, one, kind="class"), expected, rtol=1e-5)
+
+
+def test_dropout_draws_a_mask_for_each_example_and_each_pass():
+    from jaxgan.models.common import dropout
+
+    x = jnp.ones((4, 200))
+    dropped = dropout(x, KEYS, 0.3)
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1 / 0.7)}
+    assert abs(float((dropped == 0).mean()) - 0.3) < 0.06
+    assert len(np.unique(np.asarray(dropped), axis=0)) == 4
+    np.testing.assert_array_equal(dropout(x[2:3], KEYS[2:3], 0.3)[0], dropped[2])
