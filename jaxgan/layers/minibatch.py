@@ -46,8 +46,10 @@ def similarity(m: Array, *, group: int | None = None, include_self: bool = True)
     batch, kernels, dims = m.shape
     group = _group_size(batch, group, "minibatch discrimination")
     wide = m.astype(jnp.promote_types(m.dtype, jnp.float32))
-    sums = functools.partial(_similarity, _rows(batch, group, kernels))
-    near = jax.vmap(sums)(wide.reshape(-1, group, kernels, dims)).reshape(batch, kernels)
+    # A group is no more than further kernels to the sums, and so need not be an axis of its own.
+    wide = wide.reshape(-1, group, kernels, dims).swapaxes(0, 1).reshape(group, -1, dims)
+    near = _similarity(_rows(*wide.shape[:2]), wide)
+    near = near.reshape(group, -1, kernels).swapaxes(0, 1).reshape(batch, kernels)
     return (near if include_self else near - 1).astype(m.dtype)
 
 
@@ -160,12 +162,12 @@ def _by_blocks(rows: int, function: Callable, *arrays: Array) -> Array:
     return out.reshape(-1, *out.shape[2:])[:count]
 
 
-def _rows(batch: int, group: int, kernels: int) -> int:
-    """How many rows of every group's table make a block."""
+def _rows(count: int, kernels: int) -> int:
+    """How many rows of the table make a block."""
     block = _BLOCK if jax.default_backend() == "cpu" else _BLOCK_OF_ACCELERATOR
     # A single row would be summed without vector instructions.
-    most = min(group, max(2, block // (batch * kernels)))
-    return -(-group // -(-group // most))
+    most = min(count, max(2, block // (count * kernels)))
+    return -(-count // -(-count // most))
 
 
 def _group_size(batch: int, group: int | None, what: str) -> int:
