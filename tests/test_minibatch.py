@@ -36,9 +36,9 @@ def _plain(m, include_self=True):
 
 @pytest.fixture(params=[2, 5, 100], ids="blocks of {}".format)
 def rows(request, monkeypatch):
-    """So many rows of the table in a block, for 12 examples and 3 kernels; 5 leaves a rest."""
+    """So many rows of the table in a block; 5 leaves a rest."""
     for name in ("_BLOCK", "_BLOCK_OF_ACCELERATOR"):
-        monkeypatch.setattr(minibatch, name, request.param * 12 * 3)
+        monkeypatch.setattr(minibatch, name, request.param * M.size)
 
 
 @pytest.mark.parametrize(("group", "include_self"), LABELLED)
