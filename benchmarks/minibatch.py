@@ -1,0 +1,137 @@
+"""Times minibatch discrimination, forward and backward, beside a Python loop and PyTorch.
+
+python benchmarks/minibatch.py
+python benchmarks/minibatch.py --dims=5 --threads=1 --cpu_time
+
+The loop calls a compiled function for each example, as an implementation that is not vectorised
+does. PyTorch's is the usual form, which subtracts the whole batch from itself at once.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import machine
+import numpy as np
+import torch
+from absl import app, flags
+
+from jaxgan import host
+from jaxgan.layers.minibatch import similarity
+
+flags.DEFINE_multi_integer("examples", [16, 64, 256, 1024], "Examples in a batch, one group.")
+flags.DEFINE_integer("kernels", 100, "Similarities for each example.", lower_bound=1)
+flags.DEFINE_integer("dims", 4, "Dimensions of each.", lower_bound=1)
+flags.DEFINE_integer("threads", 2, "CPU cores.", lower_bound=1)
+flags.DEFINE_integer("repeats", 5, "Runs of each; the median counts.", lower_bound=1)
+flags.DEFINE_bool("cpu_time", False, "Count processor time, for machines that are not quiet.")
+FLAGS = flags.FLAGS
+
+
+def measure(run: Callable[[], object], clock: Callable[[], float]) -> float:
+    """Milliseconds, without the first call; no further runs once ten seconds are spent."""
+    run()
+    times, begin = [], time.perf_counter()
+    while len(times) < FLAGS.repeats and (not times or time.perf_counter() - begin < 10):
+        start = clock()
+        run()
+        times.append(1e3 * (clock() - start))
+    return statistics.median(times)
+
+
+def ours() -> Callable[[jax.Array], jax.Array]:
+    """The gradient by the batch [n, kernels, dims], compiled."""
+    return jax.jit(jax.grad(lambda m: jnp.sin(similarity(m)).sum()))
+
+
+def loop() -> Callable[[jax.Array], list[jax.Array]]:
+    """The same, one compiled call for each example."""
+
+    @jax.jit
+    def near(m, i):
+        return jnp.exp(-jnp.abs(m[i] - m).sum(-1)).sum(0)
+
+    @jax.jit
+    def gradient(m, i, total):
+        _, pull = jax.vjp(lambda m: near(m, i), m)
+        return total + pull(jnp.cos(near(m, i)))[0]
+
+    def run(m):
+        total = jnp.zeros_like(m)
+        for i in range(len(m)):
+            total = gradient(m, i, total)
+        return total
+
+    return run
+
+
+def broadcast(m: torch.Tensor) -> torch.Tensor:
+    """The same by PyTorch, eager."""
+    m = m.detach().requires_grad_()
+    near = torch.exp(-(m[:, None] - m[None]).abs().sum(-1)).sum(1)
+    torch.sin(near).sum().backward()
+    return m.grad
+
+
+def compare(count: int) -> list[str]:
+    """A row of the table for a batch of so many examples."""
+    shape = (count, FLAGS.kernels, FLAGS.dims)
+    array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    m, peer = jnp.asarray(array), torch.tensor(array)
+    compiled = ours().lower(m).compile()
+    alone = loop()
+    np.testing.assert_allclose(compiled(m), alone(m), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(compiled(m), broadcast(peer).numpy(), rtol=1e-3, atol=1e-3)
+
+    clock = time.process_time if FLAGS.cpu_time else time.perf_counter
+    times = [
+        measure(lambda: compiled(m).block_until_ready(), clock),
+        measure(lambda: alone(m).block_until_ready(), clock),
+        measure(lambda: broadcast(peer), clock),
+    ]
+    # PyTorch keeps the differences and the table of pairs for its backward pass.
+    peak = 4 * count**2 * FLAGS.kernels * (FLAGS.dims + 1)
+    memory = [compiled.memory_analysis().temp_size_in_bytes, peak]
+    row = [
+        str(count),
+        *(f"{t:.2f}" for t in times),
+        *(f"{t / times[0]:.1f}" for t in times[1:]),
+        *(f"{bytes_ / 2**20:.1f}" for bytes_ in memory),
+    ]
+    print("  ".join(row), flush=True)
+    return row
+
+
+def main(argv: Sequence[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
+    machine.use_cores(FLAGS.threads)
+    torch.set_num_threads(FLAGS.threads)
+    host.keep_freed_memory()
+    others = machine.Others()
+    rows = [compare(count) for count in FLAGS.examples]
+    head = [
+        "examples",
+        "jaxgan, ms",
+        "loop, ms",
+        "PyTorch, ms",
+        "loop / jaxgan",
+        "PyTorch / jaxgan",
+        "jaxgan, MiB",
+        "PyTorch, MiB at least",
+    ]
+    print(machine.table(head, rows))
+    where = machine.describe(["jax", "torch"])
+    clock = "processor time" if FLAGS.cpu_time else "time"
+    print(
+        f"\n{where}; kernels {FLAGS.kernels}, dims {FLAGS.dims}; {clock}; others took "
+        f"{others.cores():.1f} cores"
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

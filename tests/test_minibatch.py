@@ -1,0 +1,208 @@
+"""Minibatch discrimination and minibatch standard deviation beside plain loops."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxgan.layers import minibatch
+from jaxgan.layers.minibatch import MinibatchDiscrimination, minibatch_stddev, similarity
+
+KEY = jax.random.key(4)
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+M = jax.random.normal(KEY, (12, 3, 2))
+LABELLED = [(None, True), (None, False), (4, True), (4, False), (1, True)]
+
+
+def _loop(m, group, include_self):
+    m = np.float64(m)
+    out = np.zeros(m.shape[:2])
+    for i in range(len(m)):
+        first = 0 if group is None else i - i % group
+        for j in range(first, first + (group or len(m))):
+            if include_self or i != j:
+                out[i] += np.exp(-np.abs(m[i] - m[j]).sum(-1))
+    return out
+
+
+def _plain(m, include_self=True):
+    """The whole table at once."""
+    near = jnp.exp(-jnp.abs(m[:, None] - m[None]).sum(-1)).sum(1)
+    return near if include_self else near - 1
+
+
+@pytest.fixture(params=[2, 5, 100], ids="blocks of {}".format)
+def rows(request, monkeypatch):
+    """So many rows of the table in a block; 5 leaves a rest."""
+    for name in ("_BLOCK", "_BLOCK_OF_ACCELERATOR"):
+        monkeypatch.setattr(minibatch, name, request.param * M.size)
+
+
+@pytest.mark.parametrize(("group", "include_self"), LABELLED)
+def test_it_is_the_double_loop(rows, group, include_self):
+    out = similarity(M, group=group, include_self=include_self)
+    np.testing.assert_allclose(out, _loop(M, group, include_self), **CLOSE)
+
+
+def test_a_rest_is_no_neighbour(monkeypatch):
+    monkeypatch.setattr(minibatch, "_BLOCK", 0)  # 7 examples, two rows at a time
+    np.testing.assert_allclose(similarity(M[:7]), _loop(M[:7], None, True), **CLOSE)
+
+
+def test_one_example_is_near_itself_alone():
+    np.testing.assert_array_equal(similarity(M[:1]), jnp.ones((1, 3)))
+    np.testing.assert_array_equal(similarity(M[:1], include_self=False), jnp.zeros((1, 3)))
+
+
+def test_the_gradient_is_that_of_the_whole_table(rows):
+    weight = jax.random.normal(jax.random.key(1), (12, 3))
+
+    def gradient(function):
+        return jax.grad(lambda m: (weight * jnp.sin(function(m))).sum())
+
+    np.testing.assert_allclose(gradient(similarity)(M), gradient(_plain)(M), **CLOSE)
+    grouped = jax.vmap(_plain)
+
+    def by_group(m):
+        return grouped(m.reshape(3, 4, 3, 2)).reshape(12, 3)
+
+    four = functools.partial(similarity, group=4)
+    np.testing.assert_allclose(gradient(four)(M), gradient(by_group)(M), **CLOSE)
+
+
+def test_second_derivatives(rows):
+    def penalty(function):
+        def slope(m):
+            return jnp.square(jax.grad(lambda x: jnp.sin(function(x)).sum())(m)).sum()
+
+        return jax.grad(slope)(M)
+
+    np.testing.assert_allclose(penalty(similarity), penalty(_plain), rtol=1e-4, atol=1e-5)
+
+
+def test_derivatives_are_finite_differences():
+    # Far enough from each other that no difference changes its sign.
+    m = jnp.stack([jnp.arange(5) * 0.3, jnp.array([0.9, 0.1, -0.7, 1.5, 0.5])], -1)[:, None]
+    check_grads(similarity, (m,), order=2, modes=["rev"], atol=1e-2, rtol=1e-2)
+
+
+def test_equal_examples_pull_at_each_other_not_at_all():
+    m = jnp.ones((4, 3, 2))
+    np.testing.assert_array_equal(similarity(m), jnp.full((4, 3), 4))
+    np.testing.assert_array_equal(jax.grad(lambda m: similarity(m).sum())(m), jnp.zeros_like(m))
+
+
+def test_permuting_the_batch_permutes_the_sums():
+    order = np.random.default_rng(0).permutation(12)
+    np.testing.assert_allclose(similarity(M[order]), similarity(M)[order], **CLOSE)
+    # Groups are ranges: what leaves its group meets other neighbours.
+    other = similarity(M[order], group=4)
+    assert np.abs(other - similarity(M, group=4)[order]).max() > 0.1
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_that_hold_whole_groups_agree_with_one(devices):
+    m, x = jax.random.normal(KEY, (16, 3, 2)), jax.random.normal(KEY, (16, 2, 3, 5))
+    for function, whole in ((similarity, m), (minibatch_stddev, x)):
+        grouped = functools.partial(function, group=4)
+        parts = whole.reshape(devices, -1, *whole.shape[1:])
+        run = jax.pmap(grouped) if devices <= jax.device_count() else jax.vmap(grouped)
+        out = run(parts)
+        np.testing.assert_allclose(out.reshape(16, *out.shape[2:]), grouped(whole), **CLOSE)
+
+
+def test_half_precision_is_summed_in_float32():
+    m = jax.random.normal(KEY, (300, 1, 1)).astype(jnp.bfloat16)
+    out = similarity(m)
+    assert out.dtype == jnp.bfloat16
+    exact = similarity(m.astype(jnp.float32))
+    np.testing.assert_array_equal(out, exact.astype(jnp.bfloat16))
+
+
+def test_memory_does_not_grow_with_the_table():
+    if jax.default_backend() != "cpu":
+        pytest.skip("blocks are larger on an accelerator")
+    m = jax.ShapeDtypeStruct((512, 20, 4), jnp.float32)
+    compiled = jax.jit(jax.grad(lambda m: jnp.sin(similarity(m)).sum())).lower(m).compile()
+    table = 4 * 512 * 512 * 20
+    assert compiled.memory_analysis().temp_size_in_bytes < table / 2
+
+
+# The module
+
+
+@pytest.mark.parametrize(("group", "include_self"), LABELLED)
+def test_the_module_appends_similarities(group, include_self):
+    layer = MinibatchDiscrimination(3, 2, group, include_self)
+    x = jax.random.normal(KEY, (12, 5))
+    variables = layer.init(KEY, x)
+    out = layer.apply(variables, x)
+    m = np.einsum("bf,fkd->bkd", x, variables["params"]["kernel"])
+    np.testing.assert_array_equal(out[:, :5], x)
+    np.testing.assert_allclose(out[:, 5:], _loop(m, group, include_self), rtol=1e-4, atol=1e-5)
+
+
+def test_the_modules_kernel():
+    layer = MinibatchDiscrimination(group=16)
+    kernel = layer.init(KEY, jnp.zeros((2, 338)))["params"]["kernel"]  # with any batch
+    assert kernel.shape == (338, 100, 5)
+    lengths = np.linalg.norm(kernel, axis=0)
+    assert abs(lengths.mean() - 1) < 0.02 and lengths.std() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("batch", "group", "message"),
+    [
+        (20, 16, "a batch of 20 .* groups of 16; use a batch of 16 or 32 a device"),
+        (8, 16, "a batch of 8 .* groups of 16; use a batch of 16 a device"),
+        (8, 0, "the group size is 0; it must be at least 1"),
+    ],
+)
+def test_a_batch_that_is_no_whole_number_of_groups_is_refused(batch, group, message):
+    layer = MinibatchDiscrimination(3, 2, group)
+    variables = layer.init(KEY, jnp.zeros((2, 5)))
+    with pytest.raises(ValueError, match=message):
+        layer.apply(variables, jnp.zeros((batch, 5)))
+    with pytest.raises(ValueError, match=message):
+        minibatch_stddev(jnp.zeros((batch, 2, 2, 1)), group=group)
+
+
+# Standard deviation
+
+
+def test_the_standard_deviation_of_a_group_is_its_last_channel():
+    x = np.random.default_rng(0).normal(size=(6, 2, 3, 4)).astype(np.float32)
+    out = minibatch_stddev(jnp.asarray(x), group=3)
+    np.testing.assert_array_equal(out[..., :4], x)
+    for first in (0, 3):
+        expected = np.sqrt(x[first : first + 3].var(0) + 1e-8).mean()
+        np.testing.assert_allclose(out[first : first + 3, ..., 4], expected, rtol=1e-5)
+    np.testing.assert_allclose(
+        minibatch_stddev(jnp.asarray(x), group=None)[..., 4],
+        np.sqrt(x.var(0) + 1e-8).mean(),
+        rtol=1e-5,
+    )
+
+
+def test_equal_examples_have_no_deviation_and_finite_derivatives():
+    x = jnp.ones((4, 2, 2, 3))
+    np.testing.assert_allclose(minibatch_stddev(x, group=2)[..., 3], 1e-4, rtol=1e-5)
+
+    def slope(x):
+        gradient = jax.grad(lambda x: jnp.square(minibatch_stddev(x, group=2)).sum())(x)
+        return jnp.square(gradient).sum()
+
+    assert np.isfinite(jax.grad(slope)(x)).all()
+
+
+def test_numbers_are_pytorchs():
+    torch = pytest.importorskip("torch")
+    m = torch.tensor(np.asarray(M), requires_grad=True)
+    near = torch.exp(-(m[:, None] - m[None]).abs().sum(-1)).sum(1)
+    torch.sin(near).sum().backward()
+    np.testing.assert_allclose(similarity(M), near.detach().numpy(), **CLOSE)
+    gradient = jax.grad(lambda m: jnp.sin(similarity(m)).sum())(M)
+    np.testing.assert_allclose(gradient, m.grad.numpy(), **CLOSE)
