@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
+from jaxgan.errors import UsageError
+
 # Of the table of differences [n, n, dims, kernels], this many numbers are made at a time: on a CPU
 # what its cache keeps, elsewhere enough to fill the machine.
 _BLOCK = 2**18
@@ -41,7 +43,7 @@ def similarity(m: Array, *, group: int | None = None, include_self: bool = True)
       without itself.
 
     Raises:
-      ValueError: if the batch cannot be divided into groups.
+      UsageError: if the batch cannot be divided into groups.
     """
     batch, kernels, dims = m.shape
     group = _group_size(batch, group, "minibatch discrimination")
@@ -67,7 +69,7 @@ def minibatch_stddev(x: Array, *, group: int | None) -> Array:
       [B, H, W, C + 1] in the dtype of x.
 
     Raises:
-      ValueError: if the batch cannot be divided into groups.
+      UsageError: if the batch cannot be divided into groups.
     """
     batch, height, width, channels = x.shape
     group = _group_size(batch, group, "minibatch standard deviation")
@@ -102,7 +104,7 @@ class MinibatchDiscrimination(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """[B, F] -> [B, F + kernels]. Raises ValueError if B cannot be divided into groups."""
+        """[B, F] -> [B, F + kernels]. Raises UsageError if B cannot be divided into groups."""
         shape = (x.shape[-1], self.kernels, self.dims)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         m = x @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
@@ -172,10 +174,10 @@ def _group_size(batch: int, group: int | None, what: str) -> int:
     if group is None:
         return batch
     if group < 1:
-        raise ValueError(f"{what}: the group size is {group}; it must be at least 1")
+        raise UsageError(f"{what}: the group size is {group}; it must be at least 1")
     if batch % group:
         near = sorted({max(batch // group, 1) * group, (batch // group + 1) * group})
-        raise ValueError(
+        raise UsageError(
             f"{what}: a batch of {batch} on a device cannot be divided into groups of {group}; "
             f"use a batch of {' or '.join(map(str, near))} a device, or another group size"
         )
