@@ -1,10 +1,10 @@
-"""Times minibatch discrimination, forward and backward, beside a Python loop and PyTorch.
+"""Times minibatch discrimination, forward and backward, beside Python loops and PyTorch.
 
 python benchmarks/minibatch.py
 python benchmarks/minibatch.py --dims=5 --threads=1 --cpu_time
 
-The loop calls a compiled function for each example, as an implementation that is not vectorised
-does. PyTorch's is the usual form, which subtracts the whole batch from itself at once.
+One loop calls a compiled function for each example, the other runs PyTorch's operations for each.
+PyTorch's usual form subtracts the whole batch from itself at once.
 """
 
 from __future__ import annotations
@@ -69,8 +69,16 @@ def loop() -> Callable[[jax.Array], list[jax.Array]]:
     return run
 
 
+def eager_loop(m: torch.Tensor) -> torch.Tensor:
+    """The same by PyTorch, eager, one example at a time."""
+    m = m.detach().requires_grad_()
+    near = torch.stack([torch.exp(-(one - m).abs().sum(-1)).sum(0) for one in m])
+    torch.sin(near).sum().backward()
+    return m.grad
+
+
 def broadcast(m: torch.Tensor) -> torch.Tensor:
-    """The same by PyTorch, eager."""
+    """The same by PyTorch, eager, all at once."""
     m = m.detach().requires_grad_()
     near = torch.exp(-(m[:, None] - m[None]).abs().sum(-1)).sum(1)
     torch.sin(near).sum().backward()
@@ -84,13 +92,15 @@ def compare(count: int) -> list[str]:
     m, peer = jnp.asarray(array), torch.tensor(array)
     compiled = ours().lower(m).compile()
     alone = loop()
-    np.testing.assert_allclose(compiled(m), alone(m), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(compiled(m), broadcast(peer).numpy(), rtol=1e-3, atol=1e-3)
+    # All but those few that have an equal: there JAX's own |x| has the slope 1.
+    assert np.isclose(compiled(m), alone(m), rtol=1e-3, atol=1e-3).mean() > 0.9999
 
     clock = time.process_time if FLAGS.cpu_time else time.perf_counter
     times = [
         measure(lambda: compiled(m).block_until_ready(), clock),
         measure(lambda: alone(m).block_until_ready(), clock),
+        measure(lambda: eager_loop(peer), clock),
         measure(lambda: broadcast(peer), clock),
     ]
     # PyTorch keeps the differences and the table of pairs for its backward pass.
@@ -117,9 +127,11 @@ def main(argv: Sequence[str]) -> None:
     head = [
         "examples",
         "jaxgan, ms",
-        "loop, ms",
+        "compiled loop, ms",
+        "PyTorch loop, ms",
         "PyTorch, ms",
-        "loop / jaxgan",
+        "compiled loop / jaxgan",
+        "PyTorch loop / jaxgan",
         "PyTorch / jaxgan",
         "jaxgan, MiB",
         "PyTorch, MiB at least",

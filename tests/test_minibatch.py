@@ -90,9 +90,18 @@ def test_derivatives_are_finite_differences():
 
 
 def test_equal_examples_pull_at_each_other_not_at_all():
+    def slope(m):
+        return jax.grad(lambda m: (similarity(m) * jnp.arange(4)[:, None]).sum())(m)
+
     m = jnp.ones((4, 3, 2))
     np.testing.assert_array_equal(similarity(m), jnp.full((4, 3), 4))
-    np.testing.assert_array_equal(jax.grad(lambda m: similarity(m).sum())(m), jnp.zeros_like(m))
+    np.testing.assert_array_equal(slope(m), jnp.zeros_like(m))
+    # Equal in one dimension: that one does not pull, nor change how the other does.
+    m = m.at[:, :, 0].set(jnp.arange(4)[:, None])
+    np.testing.assert_array_equal(slope(m)[..., 1], jnp.zeros((4, 3)))
+    change = jax.grad(lambda m: slope(m)[0, 0, 0])(m)
+    np.testing.assert_array_equal(change[..., 1], jnp.zeros((4, 3)))
+    assert np.abs(change[0, 0, 0]) > 0.1
 
 
 def test_permuting_the_batch_permutes_the_sums():
