@@ -43,7 +43,9 @@ def test_the_label_matters_to_the_generator(name):
     gan = small_model(name, CLASSES)
     variables = jax.jit(gan.init)(jax.random.key(SEED))
     # Zeros at the start (of conditional normalisation) would hide the label.
-    variables = jax.tree.map(lambda x: x + 0.01 * jnp.arange(x.size).reshape(x.shape), variables)
+    variables = jax.tree.map(
+        lambda x: x + 0.05 * jnp.sin(jnp.arange(x.size)).reshape(x.shape), variables
+    )
     play = jax.jit(lambda label, latent: _play(gan, variables, label, latent)[0])
     latent = gan.latent(KEYS)
     one, other = (play(jnp.eye(4)[jnp.full(4, k)], latent) for k in (0, 1))
