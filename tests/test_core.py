@@ -16,6 +16,7 @@ from helpers import (
     first_state,
     float_batch,
     on_host,
+    toy_dataset,
     virtual,
 )
 
@@ -29,7 +30,8 @@ from jaxgan.core import (
     init_state,
     normalise,
 )
-from jaxgan.train import Program, iterate
+from jaxgan.data import batches
+from jaxgan.train import Program, compile_program, init, iterate
 
 KEY = jax.random.key(7)
 
@@ -304,6 +306,22 @@ def test_repeat_takes_a_batch_each_time_and_later_updates_see_the_last():
     # A key for each repeat; the step and the update are folded in by the update itself.
     assert len({c.key for c in calls}) == 3
     assert [c.key for c in calls[:4]] == [c.key for c in calls[4:]]
+
+
+def test_an_iteration_in_one_program_is_its_updates_one_after_another():
+    program, ends = compile_program(TOY), []
+    for variant in (program, program._replace(whole=None)):
+        with batches(toy_dataset(), seed=SEED, batch_size=8) as data:
+            iterations = iterate(TOY, variant, init(TOY, SEED), data, SEED)
+            *_, (step, state, metrics) = itertools.islice(iterations, 3)
+        ends.append((step, on_host(state), on_host(metrics)))
+    chex.assert_trees_all_close(*ends, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"repeat": 2}, {"fresh": True}, {"every": 2}])
+def test_iterations_that_differ_or_draw_twice_are_no_single_program(change):
+    gan = TOY._replace(updates=(DISCRIMINATOR, GENERATOR._replace(**change)))
+    assert compile_program(gan).whole is None
 
 
 def test_fresh_draws_its_own_batch():
