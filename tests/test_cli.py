@@ -384,6 +384,46 @@ def test_samples_as_a_grid_strips_a_folder_and_arrays(trained, tmp_path):
     assert strips.shape == (2 * 10 - 2, 4 * 10 - 2, 3)
 
 
+def test_a_conditional_model_draws_what_it_is_asked_for(tmp_path):
+    workdir = tmp_path / "run"
+    narrow = [f"--set={player}_widths=8" for player in ("generator", "discriminator")]
+    made = run(
+        "train",
+        *("--model=cgan", "--dataset=glyphs", "--num_examples=16", "--batch_size=8"),
+        *("--steps=1", "--num_samples=20", f"--workdir={workdir}", *narrow),
+    )
+    assert made.status == 0, made.err
+    grid = _pixels(workdir / "samples" / "step_00000001.png")
+    assert len(grid) == 10 * 30 - 2 and grid.shape[1] > 2 * 30  # captions beside two columns
+
+    _draw(workdir, tmp_path / "x.npz", "--labels=3;7", "--num=2")
+    drawn = np.load(tmp_path / "x.npz")
+    assert drawn["images"].shape == (4, 28, 28, 1)
+    np.testing.assert_array_equal(drawn["labels"].argmax(-1), [3, 3, 7, 7])
+    (tmp_path / "asked.json").write_text('[["3"], ["7"]]')
+    same = _drawn(
+        workdir, tmp_path / "y.npz", f"--labels_file={tmp_path / 'asked.json'}", "--num=2"
+    )
+    np.testing.assert_array_equal(same, drawn["images"])
+
+    _draw(workdir, tmp_path / "folder", "--labels=3;7", "--num=2")
+    table = (tmp_path / "folder" / "labels.csv").read_text().split()
+    assert table == ["000000.png,3", "000001.png,3", "000002.png,7", "000003.png,7"]
+    _draw(workdir, tmp_path / "strips.png", "--labels=3;7", "--num=2", "--interpolate=3")
+    assert len(_pixels(tmp_path / "strips.png")) == 4 * 30 - 2
+    _draw(workdir, tmp_path / "all.npz", "--num=1")  # the classes, when nothing is said
+    np.testing.assert_array_equal(np.load(tmp_path / "all.npz")["labels"], np.eye(10))
+
+    unknown = run("sample", f"--workdir={workdir}", f"--out={tmp_path / 'no.png'}", "--labels=77")
+    assert unknown.status == 1 and "unknown label '77' (did you mean '7'?)" in unknown.err
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_labels_asked_of_a_model_without_them(trained, tmp_path):
+    refused = run("sample", f"--workdir={trained}", f"--out={tmp_path / 'x.png'}", "--labels=a")
+    assert refused.status == 1 and "trained without labels" in refused.err
+
+
 def test_strips_begin_and_end_at_samples(trained, tmp_path):
     samples = _drawn(trained, tmp_path / "x.npz", "--num=4").astype(int)
     strips = _drawn(trained, tmp_path / "s.npz", "--num=2", "--interpolate=3").astype(int)

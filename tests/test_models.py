@@ -149,13 +149,13 @@ def _shapes(name, size, channels, names=(), **changes):
     config = dataclasses.replace(module.Config(), **changes)
     kind = "class" if names else None
     gan = module.make(DataSpec("data", size, channels, kind, names), config, Plan(64, 1))
-    label = jnp.zeros((4, len(names))) if names else None
+    label = jnp.zeros((16, len(names))) if names else None
     variables = jax.eval_shape(gan.init, jax.random.key(0))
-    keys = jax.eval_shape(example_keys, jax.random.key(0), jnp.arange(4))
+    keys = jax.eval_shape(example_keys, jax.random.key(0), jnp.arange(16))
     context = Context(jnp.int32(0), keys, {}, train=False)
 
     def play(variables, keys):
-        batch = {"index": jnp.arange(4), "label": label}
+        batch = {"index": jnp.arange(16), "label": label}
         fake, _ = gan.generate(variables["generator"], batch, context._replace(rng=keys))
         scores, _ = gan.score(
             variables["discriminator"], fake.image, label, context._replace(rng=keys)
@@ -169,7 +169,7 @@ def _shapes(name, size, channels, names=(), **changes):
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
 def test_shapes_at_the_usual_sizes(name, size, channels):
     _, image, source = _shapes(name, size, channels, ("a", "b", "c"))
-    assert image.shape == (4, size, size, channels) and source.shape == (4,)
+    assert image.shape == (16, size, size, channels) and source.shape == (16,)
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan", "wgan_gp"])
@@ -177,7 +177,7 @@ def test_shapes_at_the_usual_sizes(name, size, channels):
 @pytest.mark.parametrize("linear_stem", [False, True])
 def test_both_kernels_and_stems_give_the_size_that_was_asked_for(name, kernel, linear_stem):
     _, image, source = _shapes(name, 40, 3, kernel=kernel, linear_stem=linear_stem)
-    assert image.shape == (4, 40, 40, 3) and source.shape == (4,)
+    assert image.shape == (16, 40, 40, 3) and source.shape == (16,)
 
 
 def _count(tree):

@@ -67,6 +67,7 @@ class Up(nn.Module):
 
         y = SpectralConv(self.features, 3, padding=1)(_enlarge(norm(x)), refresh=context.refresh)
         y = SpectralConv(self.features, 3, padding=1)(norm(y), refresh=context.refresh)
+        # The same exchange as in `Down`.
         return y + _enlarge(SpectralConv(self.features, 1)(x, refresh=context.refresh))
 
 
@@ -79,17 +80,15 @@ class Down(nn.Module):
 
     @nn.compact
     def __call__(self, x, context):
-        shrink = _shrink if self.halve else lambda x: x
         y = x if self.first else nn.relu(x)
         y = SpectralConv(self.features, 3, padding=1)(y, refresh=context.refresh)
         y = SpectralConv(self.features, 3, padding=1)(nn.relu(y), refresh=context.refresh)
-        if self.halve or x.shape[-1] != self.features:
-            # A 1x1 convolution and the mean can be exchanged: the smaller map first.
-            small = self.first
-            x = shrink(x) if small else x
+        if self.halve:
+            # The mean and a 1x1 convolution can be exchanged: this way it works on the small map.
+            x, y = _shrink(x), _shrink(y)
+        if x.shape[-1] != self.features or self.halve:
             x = SpectralConv(self.features, 1)(x, refresh=context.refresh)
-            return shrink(y) + (x if small else shrink(x))
-        return y + x
+        return x + y
 
 
 class Generator(nn.Module):
