@@ -43,12 +43,16 @@ class Row(NamedTuple):
     size: int
     channels: int
     batch_size: int
+    label_kind: str | None = None
+    labels: int = 0
 
     def config(self):
         return dataclasses.replace(MODELS[self.model].Config(), **self.fields)
 
     def title(self) -> str:
-        return f"{self.model}, {self.size}x{self.size}x{self.channels}, batch {self.batch_size}"
+        labels = f", {self.labels} labels" if self.labels else ""
+        size = f"{self.size}x{self.size}x{self.channels}"
+        return f"{self.model}, {size}, batch {self.batch_size}{labels}"
 
 
 class Side(NamedTuple):
@@ -76,11 +80,21 @@ def noise(row: Row) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
+def noise_labels(row: Row, count: int) -> np.ndarray | None:
+    """Returns one-hot labels [count, K] float32, also where they are called tags, or None."""
+    if not row.labels:
+        return None
+    chosen = np.random.default_rng(1).integers(0, row.labels, count)
+    return np.eye(row.labels, dtype=np.float32)[chosen]
+
+
 def ours(row: Row, images: np.ndarray) -> Side:
     """jaxgan's training loop on images [N, H, W, C] uint8."""
-    spec = DataSpec("noise", row.size, row.channels, None, (), True)
+    names = tuple(map(str, range(row.labels)))
+    spec = DataSpec("noise", row.size, row.channels, row.label_kind, names, True)
+    labels = noise_labels(row, len(images))
     gan = MODELS[row.model].make(spec, row.config(), Plan(row.batch_size, 1_000_000))
-    data = batches(Dataset(spec, images, None, "noise"), seed=0, batch_size=row.batch_size)
+    data = batches(Dataset(spec, images, labels, "noise"), seed=0, batch_size=row.batch_size)
     state = train.init(gan, 0)
     params = [variables["params"] for variables in state.variables.values()]
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))

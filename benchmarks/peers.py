@@ -22,7 +22,7 @@ import numpy as np
 import torch
 import torch_models
 from absl import app, flags
-from measure import Row, Side, conditions, measure, noise, ours, prepare
+from measure import Row, Side, conditions, measure, noise, noise_labels, ours, prepare
 
 FLAGS = flags.FLAGS
 
@@ -50,13 +50,16 @@ ROWS = {
     "dcgan_64_k4": Row("dcgan", {}, 64, 3, 64),
     "wgan_gp_64_b32": Row("wgan_gp", {}, 64, 3, 32),
     "wgan_gp_64_b64": Row("wgan_gp", {}, 64, 3, 64),
+    "wgan_gp_64_tags": Row("wgan_gp", {}, 64, 3, 32, "tags", 24),
+    "improved_mnist": Row("improved", {}, 28, 1, 64, "class", 10),
 }
 
 
 def theirs(row: Row, images: np.ndarray) -> Side:
     """PyTorch's training on images [N, H, W, C] uint8."""
     config = row.config()
-    networks = torch_models.NETWORKS[row.model](config, row.size, row.channels)
+    networks = torch_models.NETWORKS[row.model](config, row.size, row.channels, row.labels)
+    labels = noise_labels(row, len(images))
     channels_last = FLAGS.channels_last
     if channels_last is None:
         channels_last = row.model != "wgan_gp"
@@ -65,6 +68,7 @@ def theirs(row: Row, images: np.ndarray) -> Side:
         networks,
         config,
         torch.from_numpy(images).permute(0, 3, 1, 2),
+        None if labels is None else torch.from_numpy(labels),
         row.batch_size,
         torch_models.Setting(_device(), channels_last, FLAGS.fused_adam, FLAGS.reuse_images),
     )

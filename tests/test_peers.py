@@ -21,27 +21,38 @@ CASES = {
     "dcgan of the courses": ("dcgan", COURSE, 16, 3),
     "dcgan at 28 px": ("dcgan", COURSE, 28, 1),
     "wgan_gp": ("wgan_gp", {"width": 4}, 16, 3),
+    "wgan_gp with labels": ("wgan_gp", {"width": 4}, 16, 3, 5),
+    "improved": ("improved", {"width": 4, "group": 4}, 28, 1, 3),
 }
+CASES = {name: case if len(case) == 5 else (*case, 0) for name, case in CASES.items()}
 
 
 @pytest.mark.parametrize("train", [True, False])
-@pytest.mark.parametrize(("model", "fields", "size", "channels"), CASES.values(), ids=CASES)
-def test_networks_compute_what_pytorchs_do(model, fields, size, channels, train, monkeypatch):
+@pytest.mark.parametrize(
+    ("model", "fields", "size", "channels", "labels"), CASES.values(), ids=CASES
+)
+def test_networks_compute_what_pytorchs_do(
+    model, fields, size, channels, labels, train, monkeypatch
+):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     import torch_models
 
     config = dataclasses.replace(MODELS[model].Config(), **fields)
-    gan = MODELS[model].make(DataSpec("noise", size, channels, None, ()), config, Plan(8, 1))
+    names = tuple(map(str, range(labels)))
+    spec = DataSpec("noise", size, channels, "class" if labels else None, names)
+    gan = MODELS[model].make(spec, config, Plan(8, 1))
     rng = np.random.default_rng(0)
     # Drawn, not initialised, so that no bias or running mean is zero; running variances are > 0.
     variables = jax.tree.map(
         lambda x: rng.uniform(0, 0.2, x.shape).astype(np.float32) - 0.1 * (x.ndim > 1),
         jax.eval_shape(gan.init, jax.random.key(0)),
     )
-    networks = torch_models.NETWORKS[model](config, size, channels)
+    networks = torch_models.NETWORKS[model](config, size, channels, labels)
     for player, network in zip(("generator", "discriminator"), networks, strict=True):
         _carry(variables[player], network.train(train))
     context = Context(0, None, {}, train)
+    label = np.eye(labels, dtype=np.float32)[np.arange(8) % labels] if labels else None
+    torch_label = None if label is None else torch.tensor(label)
 
     latent = rng.normal(size=(8, config.latent_size)).astype(np.float32)
     image = rng.uniform(-1, 1, (8, size, size, channels)).astype(np.float32)
@@ -50,17 +61,20 @@ def test_networks_compute_what_pytorchs_do(model, fields, size, channels, train,
     @functools.partial(jax.vmap, axis_name=AXIS)
     def compute(latent, image):
         def score(image):
-            return gan.score(variables["discriminator"], image, None, context)[0].source
+            return gan.score(variables["discriminator"], image, label, context)[0].source
 
         gradient = jax.grad(lambda x: (score(x) ** 2).sum())(image)
-        fake, _ = gan.generate(variables["generator"], {"latent": latent}, context)
+        fake, _ = gan.generate(variables["generator"], {"latent": latent, "label": label}, context)
         return fake.image, score(image), gradient
 
     fake, source, gradient = (x[0] for x in compute(latent[None], image[None]))
     torch_image = torch.tensor(image).permute(0, 3, 1, 2).requires_grad_()
-    torch_source = networks.discriminator(torch_image)
+    torch_source = networks.discriminator(torch_image, torch_label)
+    if model == "improved":
+        logits = torch_source[0]
+        torch_source = torch.logsumexp(logits[:, :-1], 1) - logits[:, -1]
     (torch_gradient,) = torch.autograd.grad((torch_source**2).sum(), torch_image)
-    torch_fake = networks.generator(torch.tensor(latent)).detach()
+    torch_fake = networks.generator(torch.tensor(latent), torch_label).detach()
 
     assert sum(x.size for v in variables.values() for x in jax.tree.leaves(v["params"])) == sum(
         p.numel() for network in networks for p in network.parameters()
@@ -87,11 +101,13 @@ _AXES = {"Dense": (1, 0), "Conv": (3, 2, 0, 1), "ConvTranspose": (3, 2, 0, 1)}
 
 def _carry(variables, network):
     """Copies the variables of a Flax module into a PyTorch module of the same layers."""
-    if isinstance(network[0], torch.nn.Linear) and isinstance(network[3], torch.nn.Unflatten):
-        variables = _stem_by_channels(variables, network[3].unflattened_size)
+    layers = _layers(network)
+    variables = _stem_by_channels(variables, layers)
     params, stats = variables["params"], variables.get("batch_stats", {})
+    if "MinibatchDiscrimination_0" in params:
+        params = _features_by_channels(params, network)
     seen = dict.fromkeys(_AXES, 0) | {"BatchNorm": 0}
-    for layer in network:
+    for layer in layers:
         kind = _NAMES.get(type(layer).__name__)
         if kind is None:
             continue
@@ -106,16 +122,43 @@ def _carry(variables, network):
         layer.load_state_dict({n: torch.tensor(np.array(x)) for n, x in arrays.items()})
 
 
-def _stem_by_channels(variables, shape):
+def _layers(network):
+    """In the order in which the Flax module makes them."""
+    if hasattr(network, "embed"):
+        return [*network.embed, *network.body]
+    if hasattr(network, "convolutions"):
+        return [*network.convolutions, network.project]
+    return list(getattr(network, "body", network))
+
+
+def _stem_by_channels(variables, layers):
     """Reorders the features of a linear stem from [H, W, C] to [C, H, W]."""
-    channels, height, width = shape
+    kinds = [type(layer).__name__ for layer in layers]
+    if "Unflatten" not in kinds or "Linear" not in kinds[: kinds.index("Unflatten")]:
+        return variables
+    before = kinds[: kinds.index("Unflatten")]
+    channels, height, width = layers[len(before)].unflattened_size
+    stem = [f"Dense_{before.count('Linear') - 1}"]
+    stem += ["BatchNorm_0"] if "BatchNorm1d" in before else []
 
     def reorder(x):
         x = np.reshape(x, (*x.shape[:-1], height, width, channels))
         return np.moveaxis(x, -1, -3).reshape(*x.shape[:-3], -1)
 
-    stem = ("Dense_0", "BatchNorm_0")
     return {
         collection: {n: jax.tree.map(reorder, t) if n in stem else t for n, t in tree.items()}
         for collection, tree in variables.items()
     }
+
+
+def _features_by_channels(params, network):
+    """Carries minibatch discrimination, and reorders what reads features [13, 13, 2]."""
+
+    def reorder(x):
+        return np.moveaxis(x[:338].reshape(13, 13, 2, -1), 2, 0).reshape(338, -1)
+
+    kernel = reorder(params["MinibatchDiscrimination_0"]["kernel"])
+    network.kernel.load_state_dict({"weight": torch.tensor(kernel.T.copy())})
+    last = params["Dense_0"]
+    mixed = np.concatenate([reorder(last["kernel"]), last["kernel"][338:]])
+    return {**params, "Dense_0": {**last, "kernel": mixed}}
