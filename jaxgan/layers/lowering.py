@@ -87,7 +87,7 @@ def conv_by_parts(window: Window, x: Array, w: Array) -> Array:
 
 
 def _unseen(axis: Axis) -> int:
-    """1 if one more row would be looked at by no output: without padding XLA takes twice as long."""
+    """1 if no output would look at one more row; without any padding XLA takes twice as long."""
     return int(axis._replace(size=axis.size + 1).outputs == axis.outputs)
 
 
