@@ -61,7 +61,7 @@ def _same_end(workdir, unbroken):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--model=wgan_pg"], ["'wgan_pg'", "did you mean 'wgan_gp'", "dcgan, gan, wgan"]),
+        (["--model=wgan_pg"], ["'wgan_pg'", "did you mean 'wgan_gp'", "acgan, cgan, dcgan"]),
         (["--dataset=shpaes"], ["'shpaes'", "did you mean 'shapes'", "mnist"]),
         (["--set=laten_size=3"], ["'laten_size'", "did you mean 'latent_size'", "beta1"]),
         (["--set=latent_size=big"], ["'latent_size=big'", "must be an integer", "latent_size=100"]),
