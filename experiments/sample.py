@@ -151,10 +151,10 @@ def _write(out: pathlib.Path, images: np.ndarray, rows: sample.Rows | None) -> N
         for file, image in zip(tqdm(files, unit="picture"), images, strict=True):
             plot.save_image(out / file, image)
         if rows is not None:
-            captions = np.repeat(rows.captions, per_label * rows.columns)
+            each = len(files) // len(rows.asked)
             with open(out / "labels.csv", "w", newline="") as table:
-                for file, caption in zip(files, captions, strict=True):
-                    csv.writer(table).writerow([file, *caption.split(", ")])
+                for number, file in enumerate(files):
+                    csv.writer(table).writerow([file, *rows.asked[number // each]])
 
 
 if __name__ == "__main__":

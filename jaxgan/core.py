@@ -208,9 +208,11 @@ def _look(gan, player, variables, state, batch, rng):
     prepare, generate, score, terms = (
         example_keys(key, batch["index"]) for key in jax.random.split(rng, 4)
     )
+    # Real and generated examples get keys of their own, so that no dropout mask ties them.
+    on_real_keys, on_fake_keys = jax.vmap(jax.random.split, out_axes=1)(score)
     context = Context(state.step, prepare, state.memory, train=True)
     batch = gan.prepare({**batch, "image": normalise(batch["image"])}, context)
-    judged = context._replace(rng=score)
+    judged = context._replace(rng=on_real_keys)
     g, d = variables["generator"], variables["discriminator"]
 
     fake, g_stats = gan.generate(
@@ -219,10 +221,8 @@ def _look(gan, player, variables, state, batch, rng):
     on_real, d_stats = gan.score(
         d, batch["image"], batch.get("label"), judged._replace(refresh=player == "discriminator")
     )
-    # Keys of their own: no mask of a dropout tells the two passes' examples apart, or ties them.
-    other = jax.vmap(jax.random.fold_in, (0, None))(score, 1)
     on_fake, d_stats = gan.score(
-        {**d, **d_stats}, fake.image, fake.label, judged._replace(rng=other)
+        {**d, **d_stats}, fake.image, fake.label, judged._replace(rng=on_fake_keys)
     )
 
     view = View(

@@ -120,8 +120,9 @@ class Record:
         draw = functools.partial(sample.draw, self._gan, variables, seed=self._seed)
         if self._rows is None:
             return plot.grid(draw(self._schedule.num_samples))
-        label, columns, captions = self._rows
-        return plot.captioned(plot.grid(draw(len(label), label=label), columns), captions)
+        label = self._rows.label
+        grid = plot.grid(draw(len(label), label=label), self._rows.columns)
+        return plot.captioned(grid, self._rows.captions)
 
     def save(self, step: int, state: GanState) -> None:
         """Saves a checkpoint in the background."""

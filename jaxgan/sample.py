@@ -19,15 +19,20 @@ class Rows(NamedTuple):
 
     label: np.ndarray  # [rows * columns, K]
     columns: int
-    captions: tuple[str, ...]  # one a row
+    asked: tuple[tuple[str, ...], ...]  # the names of each row's labels
 
     @classmethod
     def of(cls, conditions: np.ndarray, names: Sequence[str], columns: int) -> Rows:
         """Returns rows of `columns` pictures for conditions [M, K], whose entries have names."""
-        captions = [
-            ", ".join(name for name, on in zip(names, row, strict=True) if on) for row in conditions
-        ]
-        return cls(np.repeat(conditions, columns, 0), columns, tuple(captions))
+        asked = tuple(
+            tuple(name for name, on in zip(names, row, strict=True) if on) for row in conditions
+        )
+        return cls(np.repeat(conditions, columns, 0), columns, asked)
+
+    @property
+    def captions(self) -> tuple[str, ...]:
+        """A line of text for each row."""
+        return tuple(map(", ".join, self.asked))
 
 
 def generator_variables(state: GanState, *, raw: bool = False) -> Variables:
