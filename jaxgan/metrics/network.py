@@ -1,0 +1,27 @@
+"""What every network that reads pictures for a metric is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Reading(NamedTuple):
+    """What a network sees in a batch of pictures."""
+
+    features: jax.Array  # [B, F] float32
+    logits: jax.Array | None = None  # [B, K] float32
+
+
+class Network(NamedTuple):
+    """A network that reads pictures. Its name and digest are part of a number's protocol."""
+
+    name: str  # "inception", "classifier", "random"
+    digest: str  # SHA-256 of the weights, hexadecimal
+    resize: str  # how pictures come to its size, in words; "none" if they stay as they are
+    variables: Any  # the weights, a tree of arrays
+    read: Callable[[Any, jax.Array], Reading]  # (variables, uint8 images [B, H, W, C])
+    label_names: tuple[str, ...] = ()  # of the logits
+    label_kind: str | None = None  # "class": softmax; "tags": one sigmoid each
