@@ -14,12 +14,12 @@ from collections.abc import Iterator, Sequence
 import jax
 from absl import flags, logging
 
-from jaxgan import host, parallel
+from jaxgan import data, evaluations, host, parallel
 from jaxgan.broadcast import Process0Error
 from jaxgan.checkpoint import CheckpointError
 from jaxgan.config import override
 from jaxgan.core import Plan
-from jaxgan.data import DataSpec
+from jaxgan.data import Dataset, DataSpec
 from jaxgan.data.errors import DataError
 from jaxgan.errors import UsageError, unknown
 from jaxgan.models import MODELS
@@ -103,6 +103,52 @@ def data_spec(settings) -> DataSpec:
     """Returns the description of the data that a run's `config.json` holds."""
     spec = settings["data"]["spec"]
     return DataSpec(**{**spec, "label_names": tuple(spec["label_names"])})
+
+
+def load_again(settings, data_dir: str | None, tags: str | None, split: str = "train") -> Dataset:
+    """Returns the pictures of a run, or its held-out ones.
+
+    Raises:
+      DataError: if they are not there.
+      UsageError: if they are others than those of the training.
+    """
+    about = settings["data"]
+    spec = data_spec(settings)
+    dataset = data.load(
+        settings["dataset"],
+        data_dir=data_dir,
+        image_size=spec.size,
+        split=split,
+        holdout=about["holdout"],
+        skip_corrupt=about.get("skip_corrupt", False),
+        num_examples=about["examples"] if split == "train" else None,
+        labels=tags or about.get("tags"),
+    )
+    if split == "train" and dataset.fingerprint != about["fingerprint"]:
+        raise UsageError(
+            f"the pictures of {settings['dataset']!r} are not those of the training (fingerprint "
+            f"{dataset.fingerprint[:8]}, then {about['fingerprint'][:8]}); name theirs by "
+            "--data_dir, and their labels by --tags"
+        )
+    return dataset
+
+
+def chosen_step(workdir: str, checkpoint: str, there: Sequence[int]) -> int:
+    """Returns which of the steps `there` is meant by a step, "last" or "best"."""
+    if not there:
+        raise UsageError(f"{workdir} has no checkpoint yet; let the training save one")
+    if checkpoint == "last":
+        return there[-1]
+    if checkpoint == "best":
+        entries = [entry for entry in evaluations.read(workdir) if entry.step in there]
+        if not entries:
+            raise UsageError(f"{workdir} has not been evaluated; run evaluate.py --checkpoint=all")
+        return evaluations.best(entries, next(iter(entries[-1].metrics))).step
+    if not checkpoint.isdecimal() or int(checkpoint) not in there:
+        raise UsageError(
+            f"--checkpoint={checkpoint} must be last, best or one of {', '.join(map(str, there))}"
+        )
+    return int(checkpoint)
 
 
 def make_config(name: str, assignments: list[str]):

@@ -167,6 +167,8 @@ def _settings(config, dataset, steps):
             "fingerprint": dataset.fingerprint,
             "holdout": FLAGS.holdout,
             "flip": FLAGS.flip,
+            "tags": FLAGS.tags,
+            "skip_corrupt": FLAGS.skip_corrupt,
             "conditions": _conditions(dataset),
         },
         "batch_size": FLAGS.batch_size,

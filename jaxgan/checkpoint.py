@@ -74,6 +74,7 @@ class Checkpointer:
         self._keep = keep
         self._keep_every = keep_every
         self._read_only = read_only
+        self._protected: int | None = None
         self._closed = False
         self._lock = contextlib.ExitStack()
         self._writer = ThreadPoolExecutor(1, "checkpoint")
@@ -156,6 +157,10 @@ class Checkpointer:
             return None
         step, arrays, meta = found
         return Restored(step, traverse_util.unflatten_dict(arrays, sep="/"), meta)
+
+    def protect(self, step: int | None) -> None:
+        """Keeps a step, whatever its age, until another one is named in its place."""
+        self._protected = step
 
     def steps(self) -> list[int]:
         """The steps on this process's disk, ascending; reading may yet find one damaged."""
@@ -254,6 +259,8 @@ class Checkpointer:
             shutil.rmtree(unfinished, ignore_errors=True)  # the next start tries again
             raise
         for old in expired(self.steps(), self._keep, self._keep_every):
+            if old == self._protected:
+                continue
             # Renamed first: a kill in between must not leave a step with half its files.
             shutil.rmtree(self._path(old).rename(self.directory / f"{old}.deleted"))
 

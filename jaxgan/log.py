@@ -59,10 +59,14 @@ class Log:
         try:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()
-            for name, value in values.items():
-                self._board.add_scalar(name, value, step)
+            self.scalars(step, values)
         except OSError as error:
             logging.warning("metrics of step %d are lost: %s", step, error)
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Adds numbers to TensorBoard alone."""
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
         """Adds a uint8 image [H, W, C] to TensorBoard."""

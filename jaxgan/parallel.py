@@ -82,3 +82,22 @@ def shard(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Splits this process's part of a batch [b, ...] into [local devices, b / devices, ...]."""
     devices = jax.local_device_count()
     return {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
+
+
+def _here(spec):
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
+
+
+def copies(tree: PyTree) -> PyTree:
+    """Copies a tree of arrays to every device of this process, for functions that are only jitted.
+
+    Such a function computes on all of them what it computes with a batch from `spread`.
+    """
+    return jax.device_put(tree, _here(()))
+
+
+def spread(batch: PyTree) -> PyTree:
+    """Places arrays [B, ...] on this process's devices, a part on each where B can be divided."""
+    even = all(len(x) % jax.local_device_count() == 0 for x in jax.tree.leaves(batch))
+    return jax.device_put(batch, _here((AXIS,) if even else ()))

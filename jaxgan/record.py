@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from jaxgan import parallel, plot, sample
+from jaxgan import evaluations, parallel, plot, sample
 from jaxgan import workdir as workdirs
 from jaxgan.broadcast import from_process_0
 from jaxgan.checkpoint import Checkpointer
 from jaxgan.core import Gan, GanState, Variables
+from jaxgan.evaluate import Evaluator
 from jaxgan.log import Log
+from jaxgan.metrics.protocol import differences
 
 
 class Schedule(NamedTuple):
@@ -28,6 +30,7 @@ class Schedule(NamedTuple):
     keep: int = 3  # the last checkpoints
     keep_every: int | None = None  # checkpoints at multiples of this stay for good
     num_samples: int = 64
+    evaluate_every: int | None = None
     max_skipped: int = 10  # updates in a row that may be undone for not being finite
 
 
@@ -36,6 +39,7 @@ class Record:
 
     All processes take part in checkpoints; the main one writes the rest. A new run that ends before
     `begin` leaves nothing behind. A conditional Gan needs `rows`, what its sample grid shall show.
+    With an `evaluator` the checkpoint that it finds best stays, by the first of its metrics.
 
     Raises:
       UsageError: if the workdir holds something else, or a run with other settings.
@@ -50,9 +54,10 @@ class Record:
         seed: int,
         settings: Mapping[str, Any],
         rows: sample.Rows | None = None,
+        evaluator: Evaluator | None = None,
     ) -> None:
         self._gan, self._schedule, self._seed = gan, schedule, seed
-        self._settings, self._rows = settings, rows
+        self._settings, self._rows, self._evaluator = settings, rows, evaluator
         self._workdir = None if workdir is None else pathlib.Path(workdir)
         self._checkpointer = self._log = None
         if self._workdir is None:
@@ -97,6 +102,7 @@ class Record:
         if self._workdir is not None and parallel.is_main():
             workdirs.write(self._workdir, self._settings)
             self._log = Log(self._workdir, step)
+            self._keep_best()
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Appends a line to the log."""
@@ -128,6 +134,33 @@ class Record:
         """Saves a checkpoint in the background."""
         if self._checkpointer is not None:
             self._checkpointer.save(step, state, {})
+
+    def evaluate(self, step: int, state: GanState) -> None:
+        """Measures the generator, and keeps the checkpoint that is the best so far.
+
+        To be called behind `save`, lest the best be lost with the process.
+        """
+        if self._evaluator is None or self._log is None:
+            return
+        self.finish()
+        measured = self._evaluator(state)
+        evaluations.append(self._workdir, measured.entry)
+        values = {f"evaluation/{name}": x.value for name, x in measured.entry.metrics.items()}
+        self._log.scalars(step, values)
+        self._keep_best()
+
+    def _keep_best(self) -> None:
+        if self._evaluator is None:
+            return
+        there = {*self._checkpointer.steps()}
+        alike = [
+            entry
+            for entry in evaluations.read(self._workdir)
+            if entry.step in there and not differences(entry.protocol, self._evaluator.protocol())
+        ]
+        if alike:
+            name = next(iter(alike[-1].metrics))
+            self._checkpointer.protect(evaluations.best(alike, name).step)
 
     def finish(self) -> None:
         """Waits until everything is on disk."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import jax.numpy as jnp
 import numpy as np
 
-from jaxgan.core import Context, Gan, GanState, Variables, example_keys
+from jaxgan import parallel
+from jaxgan.core import Array, Batch, Context, Gan, GanState, Variables, example_keys
 from jaxgan.errors import UsageError
 
 
@@ -66,23 +68,39 @@ def draw(
     Raises:
       UsageError: if the Gan is conditional and there are no labels, or the other way round.
     """
+    return np.concatenate(
+        [*draw_batches(gan, variables, num, seed, label, latent, batch_size=batch_size)]
+    )
+
+
+def draw_batches(
+    gan: Gan,
+    variables: Variables,
+    num: int,
+    seed: int = 0,
+    label: np.ndarray | None = None,
+    latent: np.ndarray | None = None,
+    *,
+    batch_size: int = 64,
+) -> Iterator[np.ndarray]:
+    """Yields what `draw` returns, [batch_size, H, W, C] at a time; the last batch is smaller."""
     if gan.conditional != (label is not None):
         raise UsageError(
             "this model draws what labels say: give some"
             if gan.conditional
             else "this model was trained without labels and takes none"
         )
-    rng, images = jax.random.key(seed), []
+    rng = jax.random.key(seed)
+    variables = parallel.copies(variables)
     for start in range(0, num, batch_size):
-        index = jnp.arange(start, start + batch_size)
-        batch = {"index": index}
+        batch = {"index": np.arange(start, start + batch_size)}
         for name, chosen in (("latent", latent), ("label", label)):
             if chosen is not None:
                 # The last batch is filled up, so that one compiled program serves all.
                 part = chosen[start : start + batch_size]
                 batch[name] = np.resize(part, (batch_size, *part.shape[1:]))
-        images.append(np.asarray(_images(gan.generate, variables, batch, rng)))
-    return np.concatenate(images)[:num]
+        images = _images(gan.generate, variables, parallel.spread(batch), rng)
+        yield np.asarray(images)[: num - start]
 
 
 def draw_latents(gan: Gan, num: int, *, seed: int = 0) -> np.ndarray:
@@ -108,7 +126,14 @@ def interpolate(start: np.ndarray, end: np.ndarray, count: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _images(generate, variables, batch, rng):
+def pictures(generate, variables: Variables, batch: Batch, rng: Array) -> Array:
+    """Returns float images [B, H, W, C] in [-1, 1], as a Gan's `generate` makes them for use."""
     keys = example_keys(rng, batch["index"])
     fake, _ = generate(variables, batch, Context(jnp.zeros((), jnp.int32), keys, {}, train=False))
-    return jnp.round((jnp.clip(fake.image, -1, 1) + 1) * 127.5).astype(jnp.uint8)
+    return jnp.clip(fake.image, -1, 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _images(generate, variables, batch, rng):
+    floats = pictures(generate, variables, batch, rng)
+    return jnp.round((floats + 1) * 127.5).astype(jnp.uint8)

@@ -28,6 +28,7 @@ from jaxgan.core import (
     update_step,
 )
 from jaxgan.data import Dataset, batches, conditions_to_show
+from jaxgan.evaluate import Evaluator
 from jaxgan.record import Record, Schedule
 from jaxgan.signals import GracefulStop, Stopped
 
@@ -127,6 +128,7 @@ def train(
     schedule: Schedule = Schedule(),
     settings: Mapping[str, Any] = MappingProxyType({}),
     start: Callable[[GanState], GanState] | None = None,
+    evaluator: Evaluator | None = None,
     progress: bool = True,
 ) -> GanState:
     """Trains until `steps` iterations are done; goes on from the workdir's last checkpoint.
@@ -145,6 +147,7 @@ def train(
       settings: what the workdir's `config.json` shall hold; a run that goes on must have the same
         (but for those in `workdir.FREE`).
       start: changes the first state of a new run (fine-tuning).
+      evaluator: measures the generator, `schedule.evaluate_every` steps and at the end.
       progress: whether to draw a progress bar.
 
     Returns:
@@ -160,7 +163,9 @@ def train(
     parallel.check_divisible(batch_size)
     with contextlib.ExitStack() as stack:
         rows = _rows(dataset, schedule.num_samples) if gan.conditional else None
-        record = stack.enter_context(Record(gan, workdir, schedule, seed, settings, rows))
+        record = stack.enter_context(
+            Record(gan, workdir, schedule, seed, settings, rows, evaluator)
+        )
         state = init(gan, seed)
         restored = record.restore(state)
         if restored is not None:
@@ -203,11 +208,15 @@ def train(
                 record.metrics(step, values)
             bar.update()
             # The save first: who sent the signal may not wait for a picture.
-            if last or step % schedule.checkpoint_every == 0:
+            measured = evaluator and (last or step % schedule.evaluate_every == 0)
+            if last or measured or step % schedule.checkpoint_every == 0:
                 stop.saving = last
                 record.save(step, state)
             if last or step % schedule.sample_every == 0:
                 record.sample(step, state)
+            if measured and stop.requested is None:
+                record.evaluate(step, state)
+                clock.pause(step)
             if last:
                 break
         record.finish()
@@ -254,6 +263,10 @@ class _Clock:
     def tick(self, step: int) -> None:
         if step == self._first + 1:
             self._start = (step, time.monotonic())
+
+    def pause(self, step: int) -> None:
+        """Leaves out what passed since the last measurement."""
+        self._start = (step, time.monotonic())
 
     def measure(self, step: int) -> dict[str, float]:
         now = time.monotonic()

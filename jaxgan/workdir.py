@@ -19,6 +19,9 @@ FREE = (
     "checkpoint_every",
     "keep",
     "num_samples",
+    "evaluate",
+    "data.tags",  # what they and the next make of the data is in its fingerprint
+    "data.skip_corrupt",
 )
 """Settings that may differ between a run and its resumption; so may those that start with them."""
 

@@ -54,6 +54,23 @@ def test_packed_and_plain_files_are_the_same_data(tmp_path):
     assert other.fingerprint != prints[0]
 
 
+def test_stacked_mnist_puts_three_digits_into_the_colours(tmp_path):
+    digits = write_mnist(tmp_path / "mnist")["train"][0]
+    stacked = load("stacked_mnist", data_dir=tmp_path, num_examples=20)
+    assert stacked.images.shape == (20, 28, 28, 3) and stacked.labels is None
+    assert stacked.spec[:3] == ("stacked_mnist", 28, 3)
+    known = {digit.tobytes() for digit in digits}
+    for digit in np.moveaxis(stacked.images, -1, 0).reshape(-1, 28, 28):
+        assert digit.tobytes() in known
+    fewer, other = (
+        load("stacked_mnist", data_dir=tmp_path, num_examples=n, seed=seed)
+        for n, seed in ((5, 0), (20, 1))
+    )
+    np.testing.assert_array_equal(fewer.images, stacked.images[:5])
+    assert (other.images != stacked.images).any()
+    assert len({stacked.fingerprint, fewer.fingerprint, other.fingerprint}) == 3
+
+
 def test_idx_pictures_are_resized(tmp_path):
     write_mnist(tmp_path)
     dataset = load("mnist", data_dir=tmp_path, image_size=32)

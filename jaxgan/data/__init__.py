@@ -23,6 +23,7 @@ from jaxgan.data.order import indices
 from jaxgan.data.paths import default_cache_dir, default_data_dir
 from jaxgan.data.shapes import load_shapes
 from jaxgan.data.spec import Dataset, DataSpec, Request, require_labels
+from jaxgan.data.stacked import load_stacked_mnist
 from jaxgan.data.tfds_source import load_tfds
 from jaxgan.errors import unknown
 
@@ -47,6 +48,7 @@ __all__ = [
 DATASETS: dict[str, Callable[[Request], Dataset]] = {
     "mnist": load_mnist,
     "fashion_mnist": load_fashion_mnist,
+    "stacked_mnist": load_stacked_mnist,
     "cifar10": load_cifar10,
     "tfds": load_tfds,
     "anime": load_anime,

@@ -1,0 +1,144 @@
+"""Says how good a trained GAN is, in numbers and in words.
+
+python experiments/evaluate.py --workdir=DIR
+python experiments/evaluate.py --workdir=DIR --metrics=fid,kid --features=inception --num_images=50000
+python experiments/evaluate.py --workdir=DIR --metrics=accuracy --labels_file=test.json
+
+Prints a table, adds a line to the workdir's `evaluation.jsonl` and writes `report.html`. Features
+come from --features; train_classifier.py makes them for labelled pictures.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import feature_flags
+import numpy as np
+import shared
+from absl import app, flags
+
+import jaxgan.workdir
+from jaxgan import data, evaluations, panel, report, sample
+from jaxgan.checkpoint import Checkpointer
+from jaxgan.errors import UsageError
+from jaxgan.evaluate import Evaluator, labels_as_in, read_reference
+from jaxgan.train import init
+
+FLAGS = flags.FLAGS
+flags.declare_key_flag("compilation_cache")
+flags.adopt_module_key_flags(feature_flags)
+
+flags.DEFINE_string("workdir", None, "The training's folder.", required=True)
+flags.DEFINE_string("data_dir", None, "Where the pictures of the training are.")
+flags.DEFINE_integer("num_images", 10_000, "How many pictures are drawn.", lower_bound=2)
+flags.DEFINE_integer(
+    "num_reference", 50_000, "How many real pictures they are compared with, at most.", lower_bound=2
+)
+flags.DEFINE_string(
+    "checkpoint", "last", "A step, 'last', 'best' (by the first of --metrics) or 'all'."
+)
+flags.DEFINE_string("labels_file", None, "What to draw, as a JSON list of lists of names.")
+flags.DEFINE_string("against", None, "Another workdir, whose numbers are put beside these.")
+flags.DEFINE_bool("raw", False, "The last weights in place of their moving average.")
+flags.DEFINE_integer("seed", 0, "Chooses the latents.", lower_bound=0, upper_bound=2**32 - 1)
+flags.DEFINE_integer("batch_size", 100, "Pictures computed at a time.", lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+    with shared.plain_errors():
+        shared.refuse_arguments(argv)
+        names = feature_flags.names()  # before anything that takes long
+        shared.start()
+        run(names)
+
+
+def run(names: Sequence[str]) -> None:
+    """Evaluates as the flags say."""
+    workdir = pathlib.Path(FLAGS.workdir)
+    settings = jaxgan.workdir.read(workdir)
+    gan = shared.make_gan(settings)
+    dataset = shared.load_again(settings, FLAGS.data_dir, FLAGS.tags)
+    with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
+        there = checkpointer.steps()
+        one = FLAGS.checkpoint != "all"
+        steps = [shared.chosen_step(FLAGS.workdir, FLAGS.checkpoint, there)] if one else there
+        labels, conditions = _asked(gan, dataset)
+        network = feature_flags.network(dataset.spec)
+        reference = read_reference(
+            network,
+            dataset,
+            FLAGS.num_reference,
+            batch_size=FLAGS.batch_size,
+            cache_dir=data.default_cache_dir(),
+            title="real pictures",
+        )
+        evaluator = Evaluator(
+            gan,
+            network,
+            dataset,
+            reference,
+            names,
+            FLAGS.num_images,
+            labels,
+            conditions,
+            FLAGS.seed,
+            FLAGS.batch_size,
+            progress=True,
+        )
+        template = init(gan, settings["seed"])
+        for step in steps:
+            state = checkpointer.restore(template, step).state
+            evaluation = evaluator(state, raw=FLAGS.raw)
+            evaluations.append(workdir, evaluation.entry)
+            _print(evaluation)
+    material = Material(
+        gan,
+        state,
+        dataset,
+        _held_out(settings),
+        network,
+        reference,
+        reference_order(dataset, FLAGS.num_reference),
+        evaluation,
+        log.read(workdir / "metrics.jsonl"),
+        settings["batch_size"],
+    )
+    found, neighbours = look(material)
+    for finding in found:
+        print(f"{finding.verdict:>5}: {finding.sentence}")
+    report.write(workdir / "report.html", _report(workdir, settings, material, found, neighbours))
+    print(workdir / "report.html")
+
+
+def _asked(gan: Gan, dataset: data.Dataset) -> tuple[np.ndarray | None, str]:
+    """Returns what the generator is asked for, and where that comes from, in words."""
+    if not gan.conditional:
+        if FLAGS.labels_file is not None:
+            raise UsageError(f"{FLAGS.workdir} was trained without labels; leave --labels_file out")
+        return None, "none"
+    if FLAGS.labels_file is None:
+        return labels_as_in(dataset, FLAGS.num_images, FLAGS.seed), "the data's labels"
+    conditions = data.load_conditions(FLAGS.labels_file, dataset.spec.label_names)
+    each = pathlib.Path(FLAGS.labels_file).name
+    return np.resize(conditions, (FLAGS.num_images, conditions.shape[1])), f"those of {each}"
+
+
+def _held_out(settings: Mapping) -> data.Dataset | None:
+    try:
+        return shared.load_again(settings, FLAGS.data_dir, FLAGS.tags, split="holdout")
+    except data.DataError as error:
+        print(f"note: no held-out pictures to compare with: {error}")
+        return None
+
+
+def _print(evaluation: Evaluation) -> None:
+    step, protocol, metrics = evaluation.entry
+    print(f"step {step}, {protocol.num_generated} pictures against {protocol.num_reference} of "
+          f"{protocol.reference}, features {protocol.features} {protocol.digest[:8]}")
+    width = max(map(len, metrics))
+    for name, (value, low, high) in metrics.items():
+        bounds = "" if low is None else f"   {low:.4g} to {high:.4g}"
+        print(f"  {name:<{width}}  {value:10.4g}{bounds}")
+    for name, why in evaluation.left_out.items():
+        print(f"  {name:<{width}}  not measured: {why}")

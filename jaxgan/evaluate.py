@@ -1,0 +1,255 @@
+"""Measures a generator against real pictures: reads both with a network, and compares."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import pathlib
+import secrets
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+from jaxgan import parallel, sample
+from jaxgan.core import Gan, GanState, Variables
+from jaxgan.data import Dataset, digest
+from jaxgan.errors import UsageError
+from jaxgan.evaluations import Entry
+from jaxgan.metrics.frechet import Moments, merge
+from jaxgan.metrics.network import Network, Reading
+from jaxgan.metrics.path_length import path_length, slerp
+from jaxgan.metrics.protocol import Protocol
+from jaxgan.metrics.suite import METRICS, Evidence, NotMeasurable, Seen
+
+KEPT = 50_000  # features that are kept one by one; the moments are of all
+PATHS = 2000  # for the path length; the paper's 100,000 narrow its interval by seven
+
+
+def read_pictures(
+    network: Network,
+    pictures: Iterable[np.ndarray],
+    num: int,
+    labels: np.ndarray | None = None,
+    *,
+    title: str | None = None,
+) -> Seen:
+    """Reads `num` uint8 pictures that come as batches [b, H, W, C], of one size but the last.
+
+    The batches are spread over this process's devices, and a bar shows how far it is if it has a
+    title. `labels` [num, K] are what the pictures show, or were asked to.
+    """
+    moments, features, logits, kept = None, [], [], 0
+    with tqdm(total=num, unit="pictures", desc=title, disable=None if title else True) as bar:
+        for reading in _readings(network, pictures):
+            part = Moments.of(reading.features)
+            moments = part if moments is None else merge(moments, part)
+            features.append(reading.features[: KEPT - kept])
+            kept += len(features[-1])
+            if reading.logits is not None:
+                logits.append(reading.logits)
+            bar.update(len(reading.features))
+    return Seen(
+        moments, np.concatenate(features), np.concatenate(logits) if logits else None, labels
+    )
+
+
+def _readings(network: Network, pictures: Iterable[np.ndarray]) -> Iterator[Reading]:
+    read = jax.jit(network.read)
+    variables = parallel.copies(network.variables)
+    size, before = None, None
+    for batch in pictures:
+        size = size or len(batch)
+        filled = np.resize(batch, (size, *batch.shape[1:]))  # one compiled program serves all
+        now = read(variables, parallel.spread(filled)), len(batch)
+        if before is not None:
+            yield _on_host(*before)  # while the devices are busy with the next
+        before = now
+    yield _on_host(*before)
+
+
+def _on_host(reading: Reading, count: int) -> Reading:
+    return jax.tree.map(lambda x: np.asarray(x, np.float32)[:count], reading)
+
+
+def read_reference(
+    network: Network,
+    dataset: Dataset,
+    num: int | None = None,
+    *,
+    seed: int = 0,
+    batch_size: int = 64,
+    cache_dir: pathlib.Path | None = None,
+    title: str | None = None,
+) -> Seen:
+    """Reads `num` pictures of a data set drawn at random without repetition, or all of them.
+
+    With a `cache_dir` what was read is kept there, under a hash of the network and the pictures.
+    """
+    order = reference_order(dataset, num, seed)
+    labels = None if dataset.labels is None else dataset.labels[order]
+
+    def read() -> Seen:
+        pictures = (dataset.images[part] for part in in_batches(order, batch_size))
+        return read_pictures(network, pictures, len(order), title=title)
+
+    if cache_dir is None:
+        return read()._replace(labels=labels)
+    facts = network.name, network.digest, network.resize, dataset.fingerprint
+    key = digest(*facts, seed, len(order), KEPT)
+    return _cached(pathlib.Path(cache_dir) / f"reference-{key}.npz", read)._replace(labels=labels)
+
+
+def reference_order(dataset: Dataset, num: int | None = None, seed: int = 0) -> np.ndarray:
+    """Returns which pictures `read_reference` reads, in order."""
+    return np.random.default_rng(seed).permutation(len(dataset))[:num]
+
+
+def in_batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """Yields parts [size, ...] of an array; the last one may be smaller."""
+    for start in range(0, len(array), size):
+        yield array[start : start + size]
+
+
+def _cached(path: pathlib.Path, read) -> Seen:
+    try:
+        with np.load(path) as stored:
+            logits = stored["logits"] if "logits" in stored else None
+            moments = Moments(int(stored["count"]), stored["mean"], stored["scatter"])
+            return Seen(moments, stored["features"], logits)
+    except FileNotFoundError:
+        pass
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        logging.warning("%s is damaged (%s): the pictures are read again", path, error)
+    seen = read()
+    arrays = {**seen.moments._asdict(), "features": seen.features, "logits": seen.logits}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    with temporary.open("wb") as file:
+        np.savez(file, **{name: x for name, x in arrays.items() if x is not None})
+    os.replace(temporary, path)
+    return seen
+
+
+class Evaluation(NamedTuple):
+    """The numbers of one generator."""
+
+    entry: Entry
+    left_out: Mapping[str, str]  # metric -> why it was not measured
+    fake: Seen
+    images: np.ndarray  # the first of the generated pictures, uint8
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """What one Gan's generators are measured by, whatever their step.
+
+    Args:
+      gan: the method.
+      network: reads the pictures.
+      dataset: the real ones; `reference` are they as `network` reads them.
+      metrics: names in `METRICS`.
+      num: how many pictures are drawn.
+      labels: [num, K], what they shall show, for a conditional Gan.
+      conditions: in words, where `labels` comes from.
+      seed: chooses the latents.
+      batch_size: pictures computed at a time.
+      progress: whether to show how far it is.
+    """
+
+    gan: Gan
+    network: Network
+    dataset: Dataset
+    reference: Seen
+    metrics: Sequence[str]
+    num: int
+    labels: np.ndarray | None = None
+    conditions: str = "none"
+    seed: int = 0
+    batch_size: int = 64
+    progress: bool = False
+    images_kept: int = 1000
+
+    def __call__(self, state: GanState, *, raw: bool = False) -> Evaluation:
+        """Measures the averaged generator of a state, or with `raw` the last one.
+
+        Raises:
+          UsageError: if a metric cannot be measured, and is the only one.
+        """
+        step = int(state.step)
+        variables = sample.generator_variables(state, raw=raw)
+        shown: list[np.ndarray] = []
+
+        def pictures():
+            drawn = sample.draw_batches(
+                self.gan, variables, self.num, self.seed, self.labels, batch_size=self.batch_size
+            )
+            for batch in drawn:
+                shown.append(batch[: max(0, self.images_kept - sum(map(len, shown)))])
+                yield batch
+
+        title = f"step {step}" if self.progress else None
+        fake = read_pictures(self.network, pictures(), self.num, self.labels, title=title)
+        same_labels = self.network.label_names == self.dataset.spec.label_names
+        lengths = functools.partial(self._path_lengths, variables) if self.gan.latent else None
+        evidence = Evidence(
+            self.network, self.reference, fake, same_labels, self.seed, lengths
+        )
+        measured, left_out = {}, {}
+        for name in self.metrics:
+            try:
+                measured |= METRICS[name](evidence)
+            except NotMeasurable as error:
+                left_out[name] = str(error)
+        if not measured:
+            raise UsageError("; ".join(left_out.values()))
+        entry = Entry(step, self.protocol(raw=raw), measured)
+        return Evaluation(entry, left_out, fake, np.concatenate(shown))
+
+    def _path_lengths(self, variables: Variables) -> np.ndarray:
+        places = {"index": np.arange(self.batch_size)}
+        if self.labels is not None:
+            places["label"] = np.resize(
+                self.labels, (self.batch_size, *self.labels.shape[1:])
+            )
+        rng, read = jax.random.key(self.seed), jax.jit(self.network.read)
+        starts, ends = np.split(sample.draw_latents(self.gan, 2 * PATHS, seed=self.seed), 2)
+        return path_length(
+            lambda latents: sample.pictures(
+                self.gan.generate, variables, {**places, "latent": latents}, rng
+            ),
+            lambda pictures: read(self.network.variables, pictures).features,
+            starts,
+            ends,
+            np.random.default_rng(self.seed).uniform(size=PATHS),
+            interpolate=slerp,
+            batch_size=self.batch_size,
+        ).lengths
+
+    def protocol(self, *, raw: bool = False) -> Protocol:
+        """Returns what the numbers depend on besides the generator."""
+        return Protocol(
+            features=self.network.name,
+            digest=self.network.digest,
+            resize=self.network.resize,
+            reference=self.dataset.spec.name,
+            fingerprint=self.dataset.fingerprint,
+            num_reference=self.reference.moments.count,
+            num_generated=self.num,
+            conditions=self.conditions,
+            weights="last" if raw else "averaged",
+            truncation=1.0,
+            seed=self.seed,
+        )
+
+
+def labels_as_in(dataset: Dataset, num: int, seed: int = 0) -> np.ndarray:
+    """Returns labels [num, K] of pictures drawn at random, each about equally often."""
+    random, count = np.random.default_rng(seed), len(dataset)
+    order = [random.permutation(count) for _ in range(-(-num // count))]
+    return np.asarray(dataset.labels)[np.concatenate(order)[:num]]
