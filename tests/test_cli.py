@@ -502,29 +502,3 @@ def test_a_recipe_trains(pictures, tmp_path, monkeypatch):
     )
     assert made.status == 0, made.err
     assert "samples: " in made.out
-
-
-# Reading generated pictures.
-
-
-def test_a_classifier_reads_what_it_was_trained_on():
-    script = load("read_labels", "--samples=none.npz", "--epochs=40", "--batch_size=16")
-    dataset = noise_images(32, size=8, channels=1, classes=2)
-    dark = dataset.labels.argmax(-1) == 0
-    dataset.images[dark] //= 4
-    read = script.fit(dataset)
-    assert script.share_read(read, dataset.images, dataset.labels) > 0.9
-    assert script.share_read(read, dataset.images, dataset.labels[:, ::-1]) < 0.1
-
-
-def test_as_many_answers_count_as_there_are_tags():
-    script = load("read_labels", "--samples=none.npz")
-    answers = np.array([[3, 2, 1, 0], [0, 1, 2, 3], [9, 1, 0, 8]], np.float32)
-    labels = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 1]], np.float32)
-    assert script.share_read(lambda images: answers, np.zeros(3), labels) == 5 / 6
-
-
-def test_samples_without_labels_cannot_be_read(trained, tmp_path):
-    _draw(trained, tmp_path / "x.npz", "--num=2")
-    refused = run("read_labels", f"--samples={tmp_path / 'x.npz'}")
-    assert refused.status == 1 and "has no labels" in refused.err

@@ -80,7 +80,7 @@ ALLOWED = {
     "jaxgan.augment": ["jaxgan.core", "jaxgan.layers", "jaxgan.errors"],
     "jaxgan.models": [*GAME, "jaxgan.layers", "jaxgan.augment", "jaxgan.data", "jaxgan.errors"],
     "jaxgan.data": ["jaxgan.errors"],
-    "jaxgan.metrics": ["jaxgan.layers", "jaxgan.errors"],
+    "jaxgan.metrics": ["jaxgan.layers", "jaxgan.data.download", "jaxgan.errors"],
     "jaxgan.parallel": ["jaxgan.core", "jaxgan.errors"],
     "jaxgan.config": ["jaxgan.errors"],
     "jaxgan.signals": [],

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 
 class Reading(NamedTuple):
@@ -16,12 +17,24 @@ class Reading(NamedTuple):
 
 
 class Network(NamedTuple):
-    """A network that reads pictures. Its name and digest are part of a number's protocol."""
+    """A network that reads pictures. Its name and digest are part of a number's protocol.
 
-    name: str  # "inception", "classifier", "random"
+    `read` is pure and meant to be compiled by its caller; it raises UsageError, when it is traced,
+    for pictures of a shape that the network does not take. The variables are NumPy arrays as they
+    were loaded: put them on the devices once.
+    """
+
+    name: str  # "inception", "inception-unverified-<digest's start>", "classifier", "random"
     digest: str  # SHA-256 of the weights, hexadecimal
     resize: str  # how pictures come to its size, in words; "none" if they stay as they are
     variables: Any  # the weights, a tree of arrays
     read: Callable[[Any, jax.Array], Reading]  # (variables, uint8 images [B, H, W, C])
     label_names: tuple[str, ...] = ()  # of the logits
     label_kind: str | None = None  # "class": softmax; "tags": one sigmoid each
+
+
+def unit_range(images: jax.Array) -> jax.Array:
+    """uint8 -> float32 in [-1, 1]; raises TypeError for other dtypes."""
+    if images.dtype != jnp.uint8:
+        raise TypeError(f"pictures must be uint8, not {images.dtype}")
+    return (images.astype(jnp.float32) - 127.5) / 127.5
