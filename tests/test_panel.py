@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from jaxgan.metrics import panel
+from jaxgan.metrics import histogram, panel
 
 NAMES = tuple(f"class {k}" for k in range(10))
 
@@ -90,10 +90,10 @@ def test_chance_does_not_alarm(count):
         distances = random.gamma(9, size=(2, count))
         scores = random.normal(size=(2, count))
         findings = [
-            panel.class_histogram(
+            histogram.class_histogram(
                 random.multinomial(count, share), random.multinomial(5000, share), NAMES
             ),
-            panel.tag_rates(
+            histogram.tag_rates(
                 random.binomial(count, rate), count, random.binomial(5000, rate), 5000, NAMES
             ),
             panel.duplicates(*distances, "pixels"),
@@ -104,41 +104,48 @@ def test_chance_does_not_alarm(count):
 
 
 def test_a_uniform_histogram_is_good():
-    finding = panel.class_histogram(np.full(10, 100), np.full(10, 600), NAMES)
+    finding = histogram.class_histogram(np.full(10, 100), np.full(10, 600), NAMES)
     assert finding == ("classes", 0, "good", finding.sentence)
+
+
+def test_counts_may_be_sums_of_float32_labels():
+    data = _random().integers(1, 10**6, 1000).astype(np.float32)
+    names = [str(k) for k in range(1000)]
+    assert histogram.class_histogram(data, data, names).verdict == "good"
+    assert histogram.tag_rates(data, 10**6, data, 10**6, names).verdict == "good"
 
 
 def test_a_missing_class_is_named():
     generated = np.full(10, 100)
     generated[3] = 0
-    finding = panel.class_histogram(generated, np.full(10, 600), NAMES)
+    finding = histogram.class_histogram(generated, np.full(10, 600), NAMES)
     assert finding.verdict == "bad"
     assert finding.value == pytest.approx(0.1)
     assert "'class 3' never appear" in finding.sentence
     # Of twenty pictures two would have been of that class: its absence says nothing.
     few = np.array([3, 2, 2, 0, 3, 2, 2, 2, 2, 2])
-    assert panel.class_histogram(few, np.full(10, 600), NAMES).verdict == "good"
+    assert histogram.class_histogram(few, np.full(10, 600), NAMES).verdict == "good"
 
 
 def test_rare_classes_are_named_the_rarest_first():
     generated = np.array([10, 40, 150, 150, 150, 100, 100, 100, 100, 100])
-    finding = panel.class_histogram(generated, np.full(10, 600), NAMES)
+    finding = histogram.class_histogram(generated, np.full(10, 600), NAMES)
     assert finding.verdict == "watch"
     assert "'class 0', 'class 1' come too seldom" in finding.sentence
     everything = np.eye(10, dtype=int)[4] * 1000
-    assert panel.class_histogram(everything, np.full(10, 600), NAMES).verdict == "bad"
+    assert histogram.class_histogram(everything, np.full(10, 600), NAMES).verdict == "bad"
 
 
 def test_tags_are_compared_one_by_one():
     data = np.array([500, 100, 900])
     names = ("red", "blue", "green")
-    assert panel.tag_rates(data, 1000, data, 1000, names).value == 0
-    off = panel.tag_rates(np.array([500, 190, 900]), 1000, data, 1000, names)
+    assert histogram.tag_rates(data, 1000, data, 1000, names).value == 0
+    off = histogram.tag_rates(np.array([500, 190, 900]), 1000, data, 1000, names)
     assert (off.verdict, off.value) == ("watch", pytest.approx(0.09))
     assert "'blue' are off" in off.sentence
-    wrong = panel.tag_rates(np.array([150, 100, 900]), 1000, data, 1000, names)
+    wrong = histogram.tag_rates(np.array([150, 100, 900]), 1000, data, 1000, names)
     assert wrong.verdict == "bad"
-    gone = panel.tag_rates(np.array([500, 0, 900]), 1000, data, 1000, names)
+    gone = histogram.tag_rates(np.array([500, 0, 900]), 1000, data, 1000, names)
     assert gone.verdict == "bad"
     assert "'blue' never appear" in gone.sentence
 
@@ -189,10 +196,10 @@ def test_nothing_to_measure_is_said(other):
         panel.duplicates(other, NOTHING, "pixels"),
         *panel.score_gap(NOTHING, other, other),
         *panel.score_gap(other, other, NOTHING),
-        panel.class_histogram(NOTHING, other, NAMES[:5]),
-        panel.class_histogram(other, NOTHING, NAMES[:5]),
-        panel.tag_rates(NOTHING, 5, other, 5, NAMES[:5]),
-        panel.tag_rates(other, 5, NOTHING, 5, NAMES[:5]),
+        histogram.class_histogram(NOTHING, other, NAMES[:5]),
+        histogram.class_histogram(other, NOTHING, NAMES[:5]),
+        histogram.tag_rates(NOTHING, 5, other, 5, NAMES[:5]),
+        histogram.tag_rates(other, 5, NOTHING, 5, NAMES[:5]),
     ]
     for finding in findings:
         assert math.isnan(finding.value)

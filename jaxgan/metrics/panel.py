@@ -1,14 +1,13 @@
 """Whether a generator copies, collapses or was trained by a discriminator that learned by heart.
 
-Pure functions over distances, counts and scores that somebody else has measured. Each returns
-`Finding`s: a number, a verdict, and a sentence for people. A verdict other than "good" needs a
-difference that is large and that chance does not explain at the given number of pictures.
+Pure functions over distances and scores that somebody else has measured. Each returns `Finding`s:
+a number, a verdict, and a sentence for people. A verdict other than "good" needs a difference that
+is large and that chance does not explain at the given number of pictures.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,12 +18,6 @@ CLOSEST = 0.01  # "as close as the closest 1 %" of real pictures
 MANY = 0.1  # ten times as many as among real pictures, and seen in a grid of 64
 SOME = 0.03
 DEVIATIONS = 3.0  # one alarm in 700 by chance, for a single number
-DEVIATIONS_OF_MANY = 4.0  # the same for the largest of some dozen numbers
-MISSING_EXPECTED = 10  # a class expected so often is absent by chance once in 22,000 times
-MISSING_MASS = 0.01  # rarer classes than this in all are worth a look, not an alarm
-HISTOGRAM_DRAWS = 1000  # 99.9 % of them are the noise level
-SKEWED = 0.25  # a quarter of the pictures would have to change their class
-TAG_OFF = 0.2
 OVERFIT, OVERFITTING = 0.5, 0.2  # r_v; ADA holds its like at 0.6 and starts from 0
 RECOGNISED, LIKELY_RECOGNISED = 0.8, 0.6  # share of training pictures; 0.5 is none
 SKIPPED = 0.01  # Adam's averages forget within a hundred steps
@@ -37,6 +30,11 @@ class Finding(NamedTuple):
     value: float  # nan if it could not be measured
     verdict: str  # "good", "watch" or "bad"
     sentence: str  # what the number means, and what to try
+
+
+def unmeasured(name: str, why: str) -> Finding:
+    """Returns the finding of a number that could not be had."""
+    return Finding(name, math.nan, "watch", f"Not measured: {why}.")
 
 
 def memorisation(samples: np.ndarray, unseen: np.ndarray, space: str) -> tuple[Finding, Finding]:
@@ -55,7 +53,7 @@ def memorisation(samples: np.ndarray, unseen: np.ndarray, space: str) -> tuple[F
     names = f"memorisation/{space}", f"copies/{space}"
     samples, unseen = _finite(samples), _finite(unseen)
     if not len(samples) or not len(unseen):
-        return tuple(_unmeasured(name, "there is no finite distance") for name in names)
+        return tuple(unmeasured(name, "there is no finite distance") for name in names)
     return _distance_ratio(names[0], samples, unseen, space), _copies(
         names[1], samples, unseen, space
     )
@@ -64,7 +62,7 @@ def memorisation(samples: np.ndarray, unseen: np.ndarray, space: str) -> tuple[F
 def _distance_ratio(name, samples, unseen, space):
     typical = np.median(unseen)
     if typical == 0:
-        return _unmeasured(
+        return unmeasured(
             name,
             "half of the real pictures to compare with are themselves in the training set; remove "
             "duplicates from the data",
@@ -126,7 +124,7 @@ def duplicates(samples: np.ndarray, real: np.ndarray, space: str) -> Finding:
     name = f"duplicates/{space}"
     samples, real = _finite(samples), _finite(real)
     if not len(samples) or not (real > 0).any():
-        return _unmeasured(name, "there are no distances between different pictures")
+        return unmeasured(name, "there are no distances between different pictures")
     share, expected, odd = _share_of_closest(samples, real)
     start = (
         f"In {space}, {share:.1%} of the samples have another one as near as only {expected:.1%} "
@@ -156,102 +154,6 @@ def _share_of_closest(samples, real):
     return share, expected, share - expected > DEVIATIONS * deviation
 
 
-def class_histogram(generated: np.ndarray, data: np.ndarray, names: Sequence[str]) -> Finding:
-    """The total variation distance between the classes of generated pictures and the data's.
-
-    Args:
-      generated: [K] pictures of each class, as a classifier tells them.
-      data: [K] the same of the data; a classifier's mistakes cancel if it tells these too.
-      names: [K] of the classes.
-    """
-    name, generated, data = "classes", np.asarray(generated), np.asarray(data)
-    count, size = generated.sum(), data.sum()
-    if not (np.isfinite(count) and np.isfinite(size) and count > 0 and size > 0):
-        return _unmeasured(name, "there are no generated pictures, or no labelled real ones")
-    p, q = generated / count, data / size
-    distance, noise = float(np.abs(p - q).sum() / 2), _histogram_noise(q, int(count), int(size))
-    start = (
-        f"{distance:.1%} of the {count:.0f} generated pictures would have to change their class to "
-        f"match the data (up to {noise:.1%} is chance): "
-    )
-    missing = (generated == 0) & (q * count >= MISSING_EXPECTED)
-    if missing.any():
-        lost = q[missing].sum()
-        return Finding(
-            name,
-            distance,
-            "bad" if lost > MISSING_MASS else "watch",
-            start + f"{_named(names, missing, q)} never appear, {lost:.1%} of the data (mode "
-            "collapse). Try minibatch discrimination, a gradient penalty, or giving the labels to "
-            "the networks.",
-        )
-    if distance > noise:
-        rare = (p < q) & (q - p >= (q - p).max() / 2)
-        return Finding(
-            name,
-            distance,
-            "bad" if distance > SKEWED else "watch",
-            start + f"{_named(names, rare, q - p)} come too seldom. Train longer, or try a "
-            "gradient penalty or giving the labels to the networks.",
-        )
-    return Finding(name, distance, "good", start + "every class is there in its share.")
-
-
-def _histogram_noise(q, count, size):
-    """The distance that two draws of these sizes from q seldom exceed."""
-    random = np.random.default_rng(0)
-    difference = random.multinomial(count, q, HISTOGRAM_DRAWS) / count
-    difference -= random.multinomial(size, q, HISTOGRAM_DRAWS) / size
-    return float(np.quantile(np.abs(difference).sum(-1) / 2, 0.999))
-
-
-def tag_rates(
-    generated: np.ndarray, count: int, data: np.ndarray, size: int, names: Sequence[str]
-) -> Finding:
-    """How often generated pictures have each tag, against the data; the value is the largest gap.
-
-    Args:
-      generated: [K] how many of the `count` generated pictures have each tag.
-      count: of the generated pictures.
-      data: [K] how many of the `size` real pictures have each tag.
-      size: of the data.
-      names: [K] of the tags.
-    """
-    name, generated, data = "tags", np.asarray(generated, float), np.asarray(data, float)
-    finite = np.isfinite(generated).all() and np.isfinite(data).all()
-    if not (finite and len(data) and count > 0 and size > 0):
-        return _unmeasured(name, "there are no generated pictures, or no tagged real ones")
-    p, q = generated / count, data / size
-    both = (generated + data) / (count + size)
-    noise = DEVIATIONS_OF_MANY * np.sqrt(both * (1 - both) * (1 / count + 1 / size))
-    noise += 1 / count + 1 / size  # counts are whole: rare tags jump
-    gap = np.abs(p - q)
-    worst = int(np.argmax(gap))
-    start = (
-        f"The tag that differs most is {names[worst]!r}: {p[worst]:.1%} of the generated pictures "
-        f"have it, and {q[worst]:.1%} of the data (up to {noise[worst]:.1%} apart is chance): "
-    )
-    missing = (generated == 0) & (q * count >= MISSING_EXPECTED)
-    if missing.any():
-        return Finding(
-            name,
-            float(gap[worst]),
-            "bad",
-            start + f"{_named(names, missing, q)} never appear. Train longer, or give the labels "
-            "to the networks.",
-        )
-    off = gap > noise
-    if off.any():
-        return Finding(
-            name,
-            float(gap[worst]),
-            "bad" if (off & (gap > TAG_OFF)).any() else "watch",
-            start + f"{_named(names, off, gap)} are off. Train longer, or weigh the labels' loss "
-            "more.",
-        )
-    return Finding(name, float(gap[worst]), "good", start + "every tag has its share.")
-
-
 def score_gap(
     training: np.ndarray, held_out: np.ndarray, generated: np.ndarray
 ) -> tuple[Finding, Finding]:
@@ -272,7 +174,7 @@ def score_gap(
         for x in (training, held_out, generated)
     )
     if not (len(train) and len(held) and len(fake)):
-        return tuple(_unmeasured(name, "there is no finite score") for name in names)
+        return tuple(unmeasured(name, "there is no finite score") for name in names)
     odd = _rank_z(train, held) > DEVIATIONS
     return (
         _overfitting(names[0], train.mean(), held.mean(), fake.mean(), odd),
@@ -286,7 +188,7 @@ def _overfitting(name, train, held, fake, odd):
         f"held-out and {fake:.2f} on generated ones"
     )
     if train <= fake:
-        return _unmeasured(name, f"{means}: it does not tell training pictures from generated ones")
+        return unmeasured(name, f"{means}: it does not tell training pictures from generated ones")
     r = float((train - held) / (train - fake))
     start = f"{means} (r_v = {r:.2f}; 0 is none, 1 is complete overfitting): "
     if r > OVERFITTING and odd:
@@ -325,7 +227,7 @@ def skipped_updates(skipped: int, updates: int) -> Finding:
     """
     name = "skipped"
     if updates <= 0:
-        return _unmeasured(name, "no update was played")
+        return unmeasured(name, "no update was played")
     share = skipped / updates
     start = f"{skipped:,} of {updates:,} updates were undone for not being finite: "
     if share > SKIPPED:
@@ -352,14 +254,3 @@ def _rank_z(first, second):
     second = np.sort(second)
     below, upto = (np.searchsorted(second, first, side).sum() for side in ("left", "right"))
     return ((below + upto) / 2 - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12)
-
-
-def _named(names, chosen, weight, most=5):
-    """The names of the chosen, the heaviest first, in words."""
-    order = [names[k] for k in np.argsort(-weight, kind="stable") if chosen[k]]
-    shown = [repr(name) for name in order[:most]]
-    return ", ".join(shown) + (f" and {len(order) - most} more" if len(order) > most else "")
-
-
-def _unmeasured(name, why):
-    return Finding(name, math.nan, "watch", f"Not measured: {why}.")
