@@ -82,6 +82,8 @@ ALLOWED = {
     "jaxgan.data": ["jaxgan.errors"],
     "jaxgan.metrics": ["jaxgan.layers", "jaxgan.data.download", "jaxgan.errors"],
     "jaxgan.parallel": ["jaxgan.core", "jaxgan.errors"],
+    "jaxgan.plot": ["jaxgan.log"],
+    "jaxgan.report": ["jaxgan.log", "jaxgan.plot", "jaxgan.metrics"],
     "jaxgan.config": ["jaxgan.errors"],
     "jaxgan.signals": [],
 }
