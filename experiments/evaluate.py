@@ -1,7 +1,7 @@
 """Says how good a trained GAN is, in numbers and in words.
 
 python experiments/evaluate.py --workdir=DIR
-python experiments/evaluate.py --workdir=DIR --metrics=fid,kid --features=inception --num_images=50000
+python experiments/evaluate.py --workdir=DIR --metrics=fid --features=inception --num_images=50000
 python experiments/evaluate.py --workdir=DIR --metrics=accuracy --labels_file=test.json
 
 Prints a table, adds a line to the workdir's `evaluation.jsonl` and writes `report.html`. Features
@@ -19,11 +19,24 @@ import shared
 from absl import app, flags
 
 import jaxgan.workdir
-from jaxgan import data, evaluations, panel, report, sample
+from jaxgan import data, evaluations, log, plot, report
 from jaxgan.checkpoint import Checkpointer
+from jaxgan.core import Gan
 from jaxgan.errors import UsageError
-from jaxgan.evaluate import Evaluator, labels_as_in, read_reference
+from jaxgan.evaluate import (
+    Evaluation,
+    Evaluator,
+    labels_as_in,
+    read_reference,
+    reference_order,
+)
+from jaxgan.findings import Material, Nearest, look
+from jaxgan.metrics.panel import Finding
+from jaxgan.metrics.protocol import check_comparable, differences
+from jaxgan.metrics.suite import higher_is_better
 from jaxgan.train import init
+
+SHOWN = 8  # samples beside their neighbours in the report
 
 FLAGS = flags.FLAGS
 flags.declare_key_flag("compilation_cache")
@@ -33,8 +46,12 @@ flags.DEFINE_string("workdir", None, "The training's folder.", required=True)
 flags.DEFINE_string("data_dir", None, "Where the pictures of the training are.")
 flags.DEFINE_integer("num_images", 10_000, "How many pictures are drawn.", lower_bound=2)
 flags.DEFINE_integer(
-    "num_reference", 50_000, "How many real pictures they are compared with, at most.", lower_bound=2
+    "num_reference",
+    50_000,
+    "How many real pictures they are compared with, at most.",
+    lower_bound=2,
 )
+flags.DEFINE_string("tags", None, "Labels of a folder, if they have moved since the training.")
 flags.DEFINE_string(
     "checkpoint", "last", "A step, 'last', 'best' (by the first of --metrics) or 'all'."
 )
@@ -92,6 +109,8 @@ def run(names: Sequence[str]) -> None:
             evaluation = evaluator(state, raw=FLAGS.raw)
             evaluations.append(workdir, evaluation.entry)
             _print(evaluation)
+    if FLAGS.against is not None:
+        _against(evaluation)
     material = Material(
         gan,
         state,
@@ -134,11 +153,69 @@ def _held_out(settings: Mapping) -> data.Dataset | None:
 
 def _print(evaluation: Evaluation) -> None:
     step, protocol, metrics = evaluation.entry
-    print(f"step {step}, {protocol.num_generated} pictures against {protocol.num_reference} of "
-          f"{protocol.reference}, features {protocol.features} {protocol.digest[:8]}")
+    print(
+        f"step {step}, {protocol.num_generated} pictures against {protocol.num_reference} of "
+        f"{protocol.reference}, features {protocol.features} {protocol.digest[:8]}"
+    )
     width = max(map(len, metrics))
     for name, (value, low, high) in metrics.items():
         bounds = "" if low is None else f"   {low:.4g} to {high:.4g}"
         print(f"  {name:<{width}}  {value:10.4g}{bounds}")
     for name, why in evaluation.left_out.items():
         print(f"  {name:<{width}}  not measured: {why}")
+
+
+def _against(evaluation: Evaluation) -> None:
+    """Prints the numbers of another run beside these, if they may be compared."""
+    entries = evaluations.read(FLAGS.against)
+    if not entries:
+        raise UsageError(f"{FLAGS.against} has not been evaluated; run evaluate.py on it first")
+    alike = [e for e in entries if not differences(e.protocol, evaluation.entry.protocol)]
+    other = (alike or entries)[-1]
+    check_comparable(other.protocol, evaluation.entry.protocol)
+    print(f"beside {FLAGS.against}, step {other.step}")
+    for name in evaluation.entry.metrics.keys() & other.metrics.keys():
+        value, before = evaluation.entry.metrics[name].value, other.metrics[name].value
+        better = (value > before) == higher_is_better(name)
+        print(f"  {name}  {value:.4g} against {before:.4g}: {'better' if better else 'worse'}")
+
+
+def _report(
+    workdir: pathlib.Path,
+    settings: Mapping,
+    material: Material,
+    found: Sequence[Finding],
+    neighbours: Sequence[Nearest],
+) -> report.Report:
+    entry, images = material.evaluation.entry, material.evaluation.images
+    metrics = [
+        report.Metric(
+            name,
+            *measured,
+            "higher" if higher_is_better(name) else "lower",
+            entry.protocol._asdict(),
+        )
+        for name, measured in entry.metrics.items()
+    ]
+    alike = [e for e in evaluations.read(workdir) if not differences(e.protocol, entry.protocol)]
+    return report.Report(
+        settings["model"],
+        settings["dataset"],
+        entry.step,
+        plot.grid(images[:64]),
+        found,
+        metrics,
+        material.curves,
+        [{"step": e.step} | {name: m.value for name, m in e.metrics.items()} for e in alike],
+        [
+            report.Neighbours(
+                near.space, images[:SHOWN], material.dataset.images[near.indices[:SHOWN]]
+            )
+            for near in neighbours
+        ],
+        settings,
+    )
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import pathlib
+import zipfile
 
-import numpy as np
+import shared
 from absl import flags
 
 from jaxgan import data
-from jaxgan.errors import UsageError, unknown
+from jaxgan.errors import unknown
+from jaxgan.metrics import classifier, inception, random_features
+from jaxgan.metrics.network import Network, each_channel
 from jaxgan.metrics.suite import METRICS, USUAL
 
 FLAGS = flags.FLAGS
@@ -24,12 +27,6 @@ flags.DEFINE_string(
 )
 
 
-def classifier_path(spec: data.DataSpec) -> pathlib.Path:
-    """Returns where train_classifier.py puts the classifier of a data set if not told otherwise."""
-    name = spec.name.replace(":", "_").replace("/", "_")
-    return data.default_cache_dir() / "classifiers" / f"{name}_{spec.size}.npz"
-
-
 def names() -> tuple[str, ...]:
     """Returns the metrics that the flags ask for."""
     for name in FLAGS.metrics or ():
@@ -39,17 +36,35 @@ def names() -> tuple[str, ...]:
 
 
 def network(spec: data.DataSpec) -> Network:
-    """Returns the network that the flags name."""
-    if FLAGS.features == "random":
-        return random_features.network(spec.channels)
+    """Returns the network that the flags name.
+
+    Raises:
+      UsageError: if its file is not there, damaged or another network's.
+      DataError: if Inception's weights cannot be fetched.
+    """
     if FLAGS.features == "inception":
         return inception.load(inception.download(data.default_cache_dir()))
-    path = pathlib.Path(FLAGS.features or classifier_path(spec))
+    path = pathlib.Path(FLAGS.features or shared.classifier_path(spec)).expanduser()
     if FLAGS.features is None and not path.exists():
         print(
             "note: pictures are read by random features, which rank generators only roughly; "
             "train_classifier.py makes better ones for labelled pictures, --features=inception "
             "gives those of FID"
         )
-        return random_features.network(spec.channels)
-    return load(path)
+    elif FLAGS.features != "random":
+        return _load(path, spec.channels)
+    return random_features.make()
+
+
+def _load(path: pathlib.Path, channels: int) -> Network:
+    if path.suffix != ".npz" or "Conv2d_1a_3x3.conv.weight.npy" in _names_in(path):
+        return inception.load(path)
+    found = classifier.load(path)
+    return each_channel(found) if found.channels == 1 < channels else found
+
+
+def _names_in(path: pathlib.Path) -> list[str]:
+    if not zipfile.is_zipfile(path):
+        return []
+    with zipfile.ZipFile(path) as file:
+        return file.namelist()

@@ -169,3 +169,9 @@ def versions() -> dict[str, str]:
 def default_workdir(model: str, dataset: str) -> pathlib.Path:
     """Returns where a run goes that names no workdir."""
     return pathlib.Path("runs") / f"{model}_{dataset}".replace(":", "_").replace("/", "_")
+
+
+def classifier_path(spec: DataSpec) -> pathlib.Path:
+    """Returns where train_classifier.py puts the classifier of a data set if not told otherwise."""
+    name = spec.name.replace(":", "_").replace("/", "_")
+    return data.default_cache_dir() / "classifiers" / f"{name}_{spec.size}.npz"

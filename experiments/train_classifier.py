@@ -1,7 +1,7 @@
 """Trains a classifier on a labelled data set, whose features evaluate what a GAN generates.
 
-python experiments/train_classifier.py --dataset=mnist --data_dir=DIR --out=mnist.npz
-python experiments/train_classifier.py --dataset=iclevr --data_dir=DIR --out=iclevr.npz \
+python experiments/train_classifier.py --dataset=mnist --data_dir=DIR
+python experiments/train_classifier.py --dataset=iclevr --data_dir=DIR \
     --torch_weights=classifier_weight.pth
 
 The second stores what PyTorch has trained, the evaluator of the i-CLEVR exercise. Either says how
@@ -27,8 +27,10 @@ from tqdm import tqdm
 from jaxgan import data, parallel
 from jaxgan.core import AXIS, example_keys, normalise
 from jaxgan.errors import UsageError
+from jaxgan.evaluate import in_batches, read_pictures
 from jaxgan.losses import label_loss
 from jaxgan.metrics import classifier
+from jaxgan.metrics.accuracy import hits
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(shared)
@@ -54,7 +56,9 @@ flags.DEFINE_string(
 flags.DEFINE_float(
     "holdout", 0.1, "The part that is kept apart, of sets without a held-out part of their own."
 )
-flags.DEFINE_string("out", None, "The file to write, a .npz.", required=True)
+flags.DEFINE_string(
+    "out", None, "The file to write, a .npz. Default: where evaluate.py looks for it."
+)
 flags.DEFINE_string(
     "architecture",
     None,
@@ -80,14 +84,16 @@ def main(argv: Sequence[str]) -> None:
     with shared.plain_errors():
         shared.refuse_arguments(argv)
         shared.start()
-        out = pathlib.Path(FLAGS.out).expanduser()
-        if out.suffix != ".npz":
+        if FLAGS.out is not None and not FLAGS.out.endswith(".npz"):
             raise UsageError(f"--out={FLAGS.out} must be a FILE.npz")
         train, held_out = _load("train"), _load("holdout")
         data.require_labels(train.spec)
+        out = pathlib.Path(FLAGS.out or shared.classifier_path(train.spec)).expanduser()
         about, variables = _stored(train.spec) if FLAGS.torch_weights else fit(train)
-        logits = classifier.read_logits(classifier.network(about, variables), held_out.images)
-        accuracy = classifier.share_right(logits, held_out.labels)
+        pictures = in_batches(held_out.images, min(500, len(held_out)))
+        network = classifier.network(about, variables)
+        logits = read_pictures(network, pictures, len(held_out)).logits
+        accuracy = hits(logits, held_out.labels).accuracy()
         if parallel.is_main():
             out.parent.mkdir(parents=True, exist_ok=True)
             classifier.save(out, dataclasses.replace(about, accuracy=accuracy), variables)

@@ -119,7 +119,7 @@ def in_batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
 def _cached(path: pathlib.Path, read) -> Seen:
     try:
         with np.load(path) as stored:
-            logits = stored["logits"] if "logits" in stored else None
+            logits = stored.get("logits")
             moments = Moments(int(stored["count"]), stored["mean"], stored["scatter"])
             return Seen(moments, stored["features"], logits)
     except FileNotFoundError:
@@ -197,9 +197,7 @@ class Evaluator:
         fake = read_pictures(self.network, pictures(), self.num, self.labels, title=title)
         same_labels = self.network.label_names == self.dataset.spec.label_names
         lengths = functools.partial(self._path_lengths, variables) if self.gan.latent else None
-        evidence = Evidence(
-            self.network, self.reference, fake, same_labels, self.seed, lengths
-        )
+        evidence = Evidence(self.network, self.reference, fake, same_labels, self.seed, lengths)
         measured, left_out = {}, {}
         for name in self.metrics:
             try:
@@ -214,9 +212,7 @@ class Evaluator:
     def _path_lengths(self, variables: Variables) -> np.ndarray:
         places = {"index": np.arange(self.batch_size)}
         if self.labels is not None:
-            places["label"] = np.resize(
-                self.labels, (self.batch_size, *self.labels.shape[1:])
-            )
+            places["label"] = np.resize(self.labels, (self.batch_size, *self.labels.shape[1:]))
         rng, read = jax.random.key(self.seed), jax.jit(self.network.read)
         starts, ends = np.split(sample.draw_latents(self.gan, 2 * PATHS, seed=self.seed), 2)
         return path_length(

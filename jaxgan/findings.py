@@ -13,7 +13,7 @@ from jaxgan import parallel
 from jaxgan.core import Context, Gan, GanState, example_keys, normalise
 from jaxgan.data import Dataset
 from jaxgan.evaluate import Evaluation, in_batches, read_pictures
-from jaxgan.metrics import panel, training
+from jaxgan.metrics import histogram, panel, training
 from jaxgan.metrics.neighbours import nearest
 from jaxgan.metrics.network import Network
 from jaxgan.metrics.panel import Finding
@@ -104,9 +104,9 @@ def _labels(material: Material) -> Iterator[Finding]:
         return
     if kind == "class":
         counts = [np.bincount(x.argmax(-1), minlength=len(names)) for x in (fake, real)]
-        yield panel.class_histogram(*counts, names)
+        yield histogram.class_histogram(*counts, names)
     else:
-        yield panel.tag_rates((fake > 0).sum(0), len(fake), (real > 0).sum(0), len(real), names)
+        yield histogram.tag_rates((fake > 0).sum(0), len(fake), (real > 0).sum(0), len(real), names)
 
 
 def _score_gap(material: Material, images: np.ndarray) -> tuple[Finding, ...]:

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import parallel

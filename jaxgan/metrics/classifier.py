@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax import linen as nn
 
@@ -43,7 +42,7 @@ class About:
       label_kind: "class" (softmax) or "tags" (a sigmoid each).
       data: the data set it was trained on; "" if unknown.
       fingerprint: that data set's; "" if unknown.
-      accuracy: `share_right` of pictures that it has not seen; None if unknown.
+      accuracy: the share of labels read right in pictures that it has not seen; None if unknown.
     """
 
     architecture: str
@@ -95,6 +94,7 @@ def network(about: About, variables: Variables) -> Network:
         read,
         about.label_names,
         about.label_kind,
+        about.channels,
     )
 
 
@@ -154,36 +154,6 @@ def load_torch_resnet18(
     }
     about = About("resnet18", size, 3, tuple(label_names), label_kind)
     return about, weights.from_torch(state, _shapes(about), path)
-
-
-def share_right(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The share of the labels that are read right: those among the k largest logits of a picture
-    with k labels, of all labels of all pictures.
-
-    With classes that is the accuracy; with tags it is what the i-CLEVR exercise's evaluator counts.
-
-    Args:
-      logits: [N, K].
-      labels: [N, K] one-hot or multi-hot.
-    """
-    order = np.argsort(-logits, axis=-1, kind="stable")
-    found = np.take_along_axis(labels, order, -1)
-    asked = labels.sum(-1, keepdims=True)
-    return float((found * (np.arange(labels.shape[-1]) < asked)).sum() / labels.sum())
-
-
-def read_logits(network: Network, images: np.ndarray, *, batch_size: int = 500) -> np.ndarray:
-    """Returns the logits [N, K] of uint8 images [N, H, W, C]."""
-    read = jax.jit(network.read)
-    variables = jax.device_put(network.variables)
-    batch_size = min(batch_size, len(images))
-    logits = []
-    for start in range(0, len(images), batch_size):
-        part = images[start : start + batch_size]
-        # The last batch is filled up, so that one compiled program serves all.
-        filled = np.resize(part, (batch_size, *part.shape[1:]))
-        logits.append(np.asarray(read(variables, filled).logits)[: len(part)])
-    return np.concatenate(logits)
 
 
 def _shapes(about: About) -> weights.Shapes:

@@ -28,13 +28,35 @@ class Network(NamedTuple):
     digest: str  # SHA-256 of the weights, hexadecimal
     resize: str  # how pictures come to its size, in words; "none" if they stay as they are
     variables: Any  # the weights, a tree of arrays
-    read: Callable[[Any, jax.Array], Reading]  # (variables, uint8 images [B, H, W, C])
+    read: Callable[
+        [Any, jax.Array], Reading
+    ]  # (variables, images [B, H, W, C], uint8 or floats in [-1, 1])
     label_names: tuple[str, ...] = ()  # of the logits
     label_kind: str | None = None  # "class": softmax; "tags": one sigmoid each
+    channels: int | None = None  # of the pictures that it takes; None: grey or RGB
 
 
 def unit_range(images: jax.Array) -> jax.Array:
-    """uint8 -> float32 in [-1, 1]; raises TypeError for other dtypes."""
+    """uint8 -> float32 in [-1, 1], which pass unchanged; raises TypeError for other dtypes."""
+    if images.dtype == jnp.float32:
+        return images
     if images.dtype != jnp.uint8:
-        raise TypeError(f"pictures must be uint8, not {images.dtype}")
+        raise TypeError(f"pictures must be uint8, or float32 in [-1, 1], not {images.dtype}")
     return (images.astype(jnp.float32) - 127.5) / 127.5
+
+
+def each_channel(network: Network) -> Network:
+    """Returns what reads every channel [B, H, W, 1] alone, and puts what it sees side by side."""
+
+    def read(variables, images):
+        channels = jnp.split(images, images.shape[-1], -1)
+        readings = [network.read(variables, channel) for channel in channels]
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts, -1), *readings)
+
+    return network._replace(
+        name=f"{network.name}_each_channel",
+        read=read,
+        label_names=(),
+        label_kind=None,
+        channels=None,
+    )

@@ -99,7 +99,7 @@ def kid(evidence: Evidence) -> Mapping[str, Measured]:
 
 def score(evidence: Evidence) -> Mapping[str, Measured]:
     """Inception Score, or the same with another classifier's classes."""
-    if evidence.fake.logits is None or evidence.network.label_kind == "tags":
+    if not _is_inception(evidence) and evidence.network.label_kind != "class":
         raise NotMeasurable(
             f"an Inception Score needs the probabilities of classes, and the network "
             f"{evidence.network.name!r} gives none; give --features=inception or a classifier"
