@@ -47,6 +47,14 @@ def test_equal_points_are_at_0_wherever_they_are(scale, mean):
     np.testing.assert_allclose(found.distances[:, 1], np.sort(_table(x, x), 1)[:, 1], rtol=1e-12)
 
 
+def test_neighbours_that_products_in_float32_cannot_tell_apart():
+    steps = np.array([[4.0], [2], [3], [1], [5]]) * 1e-5
+    references = np.concatenate([1 + steps, -np.ones((5, 1))])
+    found = nearest(np.ones((1, 1)), references, 1)
+    np.testing.assert_array_equal(found.indices, [[3]])
+    np.testing.assert_allclose(found.distances, [[1e-5]], rtol=1e-9)
+
+
 def test_of_equally_near_references_the_first_are_taken():
     x = np.zeros((1, 2), np.float32)
     y = np.array([[1, 0], [0, 1], [2, 0], [-1, 0], [0, -1]], np.float32)
@@ -93,8 +101,7 @@ def test_a_collapsed_generator_is_precise_and_covers_nothing():
     assert found.coverage == _plain(real, fake, 3)[3] < 0.5
 
 
-@pytest.mark.parametrize("block", [7, 16, 500])
-@pytest.mark.parametrize("mean", [0, 100])
+@pytest.mark.parametrize(("block", "mean"), [(7, 0), (16, 100), (500, 0)])
 def test_it_is_the_whole_table(block, mean):
     real, fake = _draw(0, 50, 6, mean), _draw(1, 37, 6, mean + 0.5)
     found = prdc(real, fake, neighbours=4, block=block)
