@@ -103,6 +103,7 @@ def run(names: Sequence[str]) -> None:
             FLAGS.batch_size,
             progress=True,
         )
+        feature_flags.report_obstacles(evaluator)
         template = init(gan, settings["seed"])
         for step in steps:
             state = checkpointer.restore(template, step).state
@@ -130,14 +131,14 @@ def run(names: Sequence[str]) -> None:
     print(workdir / "report.html")
 
 
-def _asked(gan: Gan, dataset: data.Dataset) -> tuple[np.ndarray | None, str]:
-    """Returns what the generator is asked for, and where that comes from, in words."""
+def _asked(gan: Gan, dataset: data.Dataset) -> tuple[np.ndarray | None, str | None]:
+    """Returns what the generator is asked for, and whence if it is not the data's labels."""
     if not gan.conditional:
         if FLAGS.labels_file is not None:
             raise UsageError(f"{FLAGS.workdir} was trained without labels; leave --labels_file out")
-        return None, "none"
+        return None, None
     if FLAGS.labels_file is None:
-        return labels_as_in(dataset, FLAGS.num_images, FLAGS.seed), "the data's labels"
+        return labels_as_in(dataset, FLAGS.num_images, FLAGS.seed), None
     conditions = data.load_conditions(FLAGS.labels_file, dataset.spec.label_names)
     each = pathlib.Path(FLAGS.labels_file).name
     return np.resize(conditions, (FLAGS.num_images, conditions.shape[1])), f"those of {each}"
@@ -161,8 +162,6 @@ def _print(evaluation: Evaluation) -> None:
     for name, (value, low, high) in metrics.items():
         bounds = "" if low is None else f"   {low:.4g} to {high:.4g}"
         print(f"  {name:<{width}}  {value:10.4g}{bounds}")
-    for name, why in evaluation.left_out.items():
-        print(f"  {name:<{width}}  not measured: {why}")
 
 
 def _against(evaluation: Evaluation) -> None:
@@ -189,12 +188,7 @@ def _report(
 ) -> report.Report:
     entry, images = material.evaluation.entry, material.evaluation.images
     metrics = [
-        report.Metric(
-            name,
-            *measured,
-            "higher" if higher_is_better(name) else "lower",
-            entry.protocol._asdict(),
-        )
+        report.Metric(name, *measured, "higher" if higher_is_better(name) else "lower")
         for name, measured in entry.metrics.items()
     ]
     alike = [e for e in evaluations.read(workdir) if not differences(e.protocol, entry.protocol)]
@@ -205,6 +199,7 @@ def _report(
         plot.grid(images[:64]),
         found,
         metrics,
+        entry.protocol._asdict(),
         material.curves,
         [{"step": e.step} | {name: m.value for name, m in e.metrics.items()} for e in alike],
         [

@@ -9,7 +9,8 @@ import shared
 from absl import flags
 
 from jaxgan import data
-from jaxgan.errors import unknown
+from jaxgan.errors import UsageError, unknown
+from jaxgan.evaluate import Evaluator
 from jaxgan.metrics import classifier, inception, random_features
 from jaxgan.metrics.network import Network, each_channel
 from jaxgan.metrics.suite import METRICS, USUAL
@@ -68,3 +69,11 @@ def _names_in(path: pathlib.Path) -> list[str]:
         return []
     with zipfile.ZipFile(path) as file:
         return file.namelist()
+
+
+def report_obstacles(evaluator: Evaluator) -> None:
+    """Says which of the usual metrics cannot be measured; one that was asked for is an error."""
+    for name, why in evaluator.obstacles().items():
+        if FLAGS.metrics:
+            raise UsageError(why)
+        print(f"note: {name} is not measured: {why}")

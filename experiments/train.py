@@ -16,18 +16,21 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+import feature_flags
 import shared
 from absl import app, flags
 
 from jaxgan import data, finetune, parallel, summary
 from jaxgan.core import Plan, images_drawn
 from jaxgan.errors import UsageError
+from jaxgan.evaluate import Evaluator, labels_as_in, read_reference
 from jaxgan.models import MODELS
 from jaxgan.record import Schedule
 from jaxgan.train import train
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(shared)
+flags.adopt_module_key_flags(feature_flags)
 
 flags.DEFINE_string("model", "wgan_gp", f"One of {', '.join(MODELS)}.")
 flags.DEFINE_multi_string(
@@ -78,6 +81,15 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_integer("num_samples", 64, "Pictures in the sample grid.", lower_bound=1)
 
+flags.DEFINE_integer(
+    "evaluate_every",
+    None,
+    "Steps between two evaluations, as evaluate.py makes them; the checkpoint that is best by the "
+    "first of --metrics stays. Default: none.",
+    lower_bound=1,
+)
+flags.DEFINE_integer("evaluate_images", 2000, "Pictures drawn for one of them.", lower_bound=2)
+
 
 def _load():
     return data.load(
@@ -118,6 +130,7 @@ def main(argv: Sequence[str]) -> None:
 def run() -> None:
     """Trains as the flags say."""
     config = shared.make_config(FLAGS.model, FLAGS.set)
+    feature_flags.names()  # before anything that takes long
     parallel.check_divisible(FLAGS.batch_size)
     dataset = _load()
 
@@ -148,11 +161,31 @@ def run() -> None:
             FLAGS.keep,
             FLAGS.keep_every,
             FLAGS.num_samples,
+            FLAGS.evaluate_every,
         ),
         settings=_settings(config, dataset, steps),
         start=functools.partial(finetune.start_from, FLAGS.init_from) if FLAGS.init_from else None,
+        evaluator=_evaluator(gan, dataset) if FLAGS.evaluate_every else None,
     )
     _report(pathlib.Path(workdir), int(state.step), steps)
+
+
+def _evaluator(gan, dataset):
+    network = feature_flags.network(dataset.spec)
+    labels = labels_as_in(dataset, FLAGS.evaluate_images) if gan.conditional else None
+    evaluator = Evaluator(
+        gan,
+        network,
+        dataset,
+        read_reference(
+            network, dataset, 50_000, cache_dir=data.default_cache_dir(), title="real pictures"
+        ),
+        feature_flags.names(),
+        FLAGS.evaluate_images,
+        labels,
+    )
+    feature_flags.report_obstacles(evaluator)
+    return evaluator
 
 
 def _settings(config, dataset, steps):
@@ -181,6 +214,7 @@ def _settings(config, dataset, steps):
         "keep": FLAGS.keep,
         "keep_every": FLAGS.keep_every,
         "num_samples": FLAGS.num_samples,
+        "evaluate_every": FLAGS.evaluate_every,
         "versions": shared.versions(),
         "command": shlex.join(sys.argv),
     }

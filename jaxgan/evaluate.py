@@ -22,10 +22,11 @@ from jaxgan.data import Dataset, digest
 from jaxgan.errors import UsageError
 from jaxgan.evaluations import Entry
 from jaxgan.metrics.frechet import Moments, merge
+from jaxgan.metrics.needs import Facts
 from jaxgan.metrics.network import Network, Reading
 from jaxgan.metrics.path_length import path_length, slerp
 from jaxgan.metrics.protocol import Protocol
-from jaxgan.metrics.suite import METRICS, Evidence, NotMeasurable, Seen
+from jaxgan.metrics.suite import METRICS, Evidence, Seen
 
 KEPT = 50_000  # features that are kept one by one; the moments are of all
 PATHS = 2000  # for the path length; the paper's 100,000 narrow its interval by seven
@@ -118,7 +119,7 @@ def in_batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def _cached(path: pathlib.Path, read) -> Seen:
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             logits = stored.get("logits")
             moments = Moments(int(stored["count"]), stored["mean"], stored["scatter"])
             return Seen(moments, stored["features"], logits)
@@ -140,7 +141,6 @@ class Evaluation(NamedTuple):
     """The numbers of one generator."""
 
     entry: Entry
-    left_out: Mapping[str, str]  # metric -> why it was not measured
     fake: Seen
     images: np.ndarray  # the first of the generated pictures, uint8
 
@@ -156,7 +156,7 @@ class Evaluator:
       metrics: names in `METRICS`.
       num: how many pictures are drawn.
       labels: [num, K], what they shall show, for a conditional Gan.
-      conditions: in words, where `labels` comes from.
+      conditions: where `labels` comes from, if not from the data.
       seed: chooses the latents.
       batch_size: pictures computed at a time.
       progress: whether to show how far it is.
@@ -169,7 +169,7 @@ class Evaluator:
     metrics: Sequence[str]
     num: int
     labels: np.ndarray | None = None
-    conditions: str = "none"
+    conditions: str | None = None
     seed: int = 0
     batch_size: int = 64
     progress: bool = False
@@ -179,8 +179,11 @@ class Evaluator:
         """Measures the averaged generator of a state, or with `raw` the last one.
 
         Raises:
-          UsageError: if a metric cannot be measured, and is the only one.
+          UsageError: if no metric can be measured.
         """
+        obstacles = self.obstacles()
+        if len(obstacles) == len(self.metrics):
+            raise UsageError("; ".join(obstacles.values()))
         step = int(state.step)
         variables = sample.generator_variables(state, raw=raw)
         shown: list[np.ndarray] = []
@@ -195,19 +198,28 @@ class Evaluator:
 
         title = f"step {step}" if self.progress else None
         fake = read_pictures(self.network, pictures(), self.num, self.labels, title=title)
-        same_labels = self.network.label_names == self.dataset.spec.label_names
-        lengths = functools.partial(self._path_lengths, variables) if self.gan.latent else None
-        evidence = Evidence(self.network, self.reference, fake, same_labels, self.seed, lengths)
-        measured, left_out = {}, {}
+        lengths = functools.partial(self._path_lengths, variables)
+        evidence = Evidence(self.network, self.reference, fake, self.seed, lengths)
+        measured = {}
         for name in self.metrics:
-            try:
-                measured |= METRICS[name](evidence)
-            except NotMeasurable as error:
-                left_out[name] = str(error)
-        if not measured:
-            raise UsageError("; ".join(left_out.values()))
+            if name not in obstacles:
+                measured |= METRICS[name].measure(evidence)
         entry = Entry(step, self.protocol(raw=raw), measured)
-        return Evaluation(entry, left_out, fake, np.concatenate(shown))
+        return Evaluation(entry, fake, np.concatenate(shown))
+
+    def obstacles(self) -> Mapping[str, str]:
+        """Returns why a metric is not measured, for each that cannot be."""
+        facts = Facts(
+            self.network,
+            len(self.reference.moments.mean),
+            self.reference.moments.count,
+            self.num,
+            asked=self.labels is not None,
+            same_labels=self.network.label_names == self.dataset.spec.label_names,
+            latents=self.gan.latent is not None,
+        )
+        found = {name: METRICS[name].obstacle(facts) for name in self.metrics}
+        return {name: why for name, why in found.items() if why is not None}
 
     def _path_lengths(self, variables: Variables) -> np.ndarray:
         places = {"index": np.arange(self.batch_size)}
@@ -237,7 +249,7 @@ class Evaluator:
             fingerprint=self.dataset.fingerprint,
             num_reference=self.reference.moments.count,
             num_generated=self.num,
-            conditions=self.conditions,
+            conditions="none" if self.labels is None else self.conditions or "the data's labels",
             weights="last" if raw else "averaged",
             truncation=1.0,
             seed=self.seed,

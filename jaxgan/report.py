@@ -33,7 +33,6 @@ class Metric(NamedTuple):
     low: float | None = None  # of its interval
     high: float | None = None
     better: str = ""  # "lower" or "higher"
-    protocol: Mapping[str, Any] = MappingProxyType({})  # what another number must share
 
 
 class Neighbours(NamedTuple):
@@ -53,6 +52,7 @@ class Report(NamedTuple):
     samples: np.ndarray  # a grid [H, W, 1 or 3] uint8
     findings: Sequence[Finding] = ()
     metrics: Sequence[Metric] = ()
+    protocol: Mapping[str, Any] = MappingProxyType({})  # what numbers beside these must share
     training: Sequence[Mapping[str, float | None]] = ()  # the lines of metrics.jsonl
     evaluations: Sequence[Mapping[str, float | None]] = ()  # "step" and metrics, in order
     neighbours: Sequence[Neighbours] = ()

@@ -70,9 +70,10 @@ def _full(name="anime"):
             Finding("doubt", 2.0, "watch", "Look."),
         ],
         metrics=[
-            report.Metric(f"kid {name}", 0.25, 0.125, 0.375, "lower", {"features": name}),
+            report.Metric(f"kid {name}", 0.25, 0.125, 0.375, "lower"),
             report.Metric("accuracy", float("nan")),
         ],
+        protocol={"features": name},
         training=rows,
         evaluations=[{"step": 4, "kid": 0.5}, {"step": 8, "kid": 0.25}],
         neighbours=[
