@@ -19,7 +19,6 @@ from commands import (
     tree,
 )
 from conftest import ROOT
-from helpers import noise_images
 from PIL import Image
 
 from jaxgan import data, log

@@ -22,7 +22,7 @@ from flax import linen as nn
 from jaxgan.errors import UsageError, unknown
 from jaxgan.metrics import torch_file, weights
 from jaxgan.metrics.convnets import ResNet18, SmallConvNet
-from jaxgan.metrics.network import Network, Reading, unit_range
+from jaxgan.metrics.network import Network, Reading, full_precision, unit_range
 from jaxgan.metrics.weights import Variables
 
 ARCHITECTURES = {"small": SmallConvNet, "resnet18": ResNet18}
@@ -77,6 +77,7 @@ def network(about: About, variables: Variables) -> Network:
     one, the logits have the labels' names."""
     classifier, shape = module(about), (about.size, about.size, about.channels)
 
+    @full_precision
     def read(variables, images):
         if images.shape[1:] != shape:
             raise UsageError(
@@ -169,7 +170,8 @@ def share_right(logits: np.ndarray, labels: np.ndarray) -> float:
     order = np.argsort(-logits, axis=-1, kind="stable")
     found = np.take_along_axis(labels, order, -1)
     asked = labels.sum(-1, keepdims=True)
-    return float((found * (np.arange(labels.shape[-1]) < asked)).sum() / labels.sum())
+    right = found * (np.arange(labels.shape[-1]) < asked)
+    return float(right.sum(dtype=np.float64) / labels.sum(dtype=np.float64))
 
 
 def read_logits(network: Network, images: np.ndarray, *, batch_size: int = 500) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,3 +39,15 @@ def unit_range(images: jax.Array) -> jax.Array:
     if images.dtype != jnp.uint8:
         raise TypeError(f"pictures must be uint8, not {images.dtype}")
     return (images.astype(jnp.float32) - 127.5) / 127.5
+
+
+def full_precision(read: Callable[..., Reading]) -> Callable[..., Reading]:
+    """Returns `read` with products in float32: accelerators round factors to fewer bits, and a
+    number should not depend on where it was computed."""
+
+    @functools.wraps(read)
+    def precise(*arguments):
+        with jax.default_matmul_precision("float32"):
+            return read(*arguments)
+
+    return precise
