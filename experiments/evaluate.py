@@ -77,9 +77,11 @@ def run(names: Sequence[str]) -> None:
     gan = shared.make_gan(settings)
     dataset = shared.load_again(settings, FLAGS.data_dir, FLAGS.tags)
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
-        there = checkpointer.steps()
-        one = FLAGS.checkpoint != "all"
-        steps = [shared.chosen_step(FLAGS.workdir, FLAGS.checkpoint, there)] if one else there
+        steps = there = checkpointer.steps()
+        if not there:
+            raise UsageError(f"{workdir} has no checkpoint yet; let the training save one")
+        if FLAGS.checkpoint != "all":
+            steps = [shared.chosen_step(FLAGS.workdir, FLAGS.checkpoint, there)]
         labels, conditions = _asked(gan, dataset)
         network = feature_flags.network(dataset.spec)
         reference = read_reference(

@@ -49,7 +49,8 @@ flags.DEFINE_string("out", "samples.png", "FILE.png (a grid), FILE.npz, or a fol
 flags.DEFINE_integer("seed", 0, "Chooses the latents.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_integer("interpolate", 0, "Pictures in each strip between two latents.")
 flags.DEFINE_bool("raw", False, "The last weights in place of their moving average.")
-flags.DEFINE_integer("step", None, "Which checkpoint. Default: the last good one.")
+flags.DEFINE_string("checkpoint", "last", "A step, 'last', or 'best' as evaluate.py found.")
+flags.DEFINE_alias("step", "checkpoint")
 flags.DEFINE_integer("batch_size", 64, "Pictures computed at a time.", lower_bound=1)
 
 
@@ -77,7 +78,8 @@ def _drawing() -> tuple[Callable[[], np.ndarray], sample.Rows | None]:
     gan = shared.make_gan(settings)
     folder = pathlib.Path(FLAGS.workdir) / "checkpoints"
     with Checkpointer(folder, read_only=True) as checkpointer:
-        restored = checkpointer.restore(init(gan, settings["seed"]), FLAGS.step)
+        step = shared.chosen_step(FLAGS.workdir, FLAGS.checkpoint, checkpointer.steps())
+        restored = checkpointer.restore(init(gan, settings["seed"]), step)
     if restored is None:
         raise UsageError(f"{FLAGS.workdir} has no checkpoint yet; let the training save one")
     variables = sample.generator_variables(restored.state, raw=FLAGS.raw)

@@ -202,6 +202,7 @@ def _settings(config, dataset, steps):
             "flip": FLAGS.flip,
             "tags": FLAGS.tags,
             "skip_corrupt": FLAGS.skip_corrupt,
+            "num_examples": FLAGS.num_examples,
             "conditions": _conditions(dataset),
         },
         "batch_size": FLAGS.batch_size,

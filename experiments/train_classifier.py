@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Sequence
@@ -118,7 +119,8 @@ def fit(dataset: data.Dataset) -> tuple[classifier.About, classifier.Variables]:
         optax.warmup_cosine_decay_schedule(0.0, FLAGS.learning_rate, steps // 5, steps)
     )
     pictures = jnp.zeros((1, spec.size, spec.size, spec.channels))
-    variables = network.init(rng, pictures, train=False)
+    # Compiled, so that the pictures' way through the network is left out.
+    variables = jax.jit(functools.partial(network.init, train=False))(rng, pictures)
     state = parallel.replicate(State(variables, adam.init(variables["params"]), jnp.zeros((), int)))
     step = parallel.pmap(_step(network, adam, spec.label_kind))
     batches = data.batches(

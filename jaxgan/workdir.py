@@ -20,8 +20,9 @@ FREE = (
     "keep",
     "num_samples",
     "evaluate",
-    "data.tags",  # what they and the next make of the data is in its fingerprint
+    "data.tags",  # what these three make of the data is in its fingerprint
     "data.skip_corrupt",
+    "data.num_examples",
 )
 """Settings that may differ between a run and its resumption; so may those that start with them."""
 

@@ -43,7 +43,7 @@ class Result(NamedTuple):
 
 
 def run(script: str, *arguments: object) -> Result:
-    """Runs `train` or `sample` in this process, on its four devices.
+    """Runs a script in this process, on its four devices.
 
     What app.run does beside it, such as printing a flag's error, is not done.
     """
@@ -64,7 +64,7 @@ def run(script: str, *arguments: object) -> Result:
 
 def load(script: str, *arguments: object):
     """Returns the module of a script with its flags parsed; those of the script before are gone."""
-    for name in ("shared", "script"):
+    for name in ("shared", "feature_flags", "script"):
         for flag in list(flags.FLAGS.flags_by_module_dict().get(name, ())):
             delattr(flags.FLAGS, flag.name)
         sys.modules.pop(name, None)

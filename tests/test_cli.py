@@ -501,3 +501,109 @@ def test_a_recipe_trains(pictures, tmp_path, monkeypatch):
     )
     assert made.status == 0, made.err
     assert "samples: " in made.out
+
+
+# Evaluation.
+
+FEW = ("--features=random", "--num_images=200", "--metrics=prdc")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """The workdir of a conditional training on digits, with three checkpoints."""
+    workdir = tmp_path_factory.mktemp("digits") / "run"
+    narrow = [f"--set={player}_widths=8" for player in ("generator", "discriminator")]
+    made = run(
+        "train",
+        *("--model=cgan", "--dataset=glyphs", "--num_examples=120", "--batch_size=8"),
+        *("--steps=6", "--checkpoint_every=2", "--num_samples=10", f"--workdir={workdir}"),
+        *narrow,
+    )
+    assert made.status == 0, made.err
+    return workdir
+
+
+def test_an_evaluation_is_a_table_a_line_and_a_page(digits, tmp_path):
+    made = run("evaluate", f"--workdir={digits}", *FEW, "--checkpoint=all")
+    assert made.status == 0, made.err
+    for step in (2, 4, 6):
+        assert f"step {step}, 200 pictures against 120 of glyphs, features random" in made.out
+    assert made.out.count("coverage") == 3
+    assert made.out.endswith(f"{digits / 'report.html'}\n")
+    assert "<h1>cgan on glyphs</h1>" in (digits / "report.html").read_text()
+    lines = log.read(digits / "evaluation.jsonl")
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert lines[0]["metrics"].keys() == {"precision", "recall", "density", "coverage"}
+    assert lines[0]["protocol"]["conditions"] == "the data's labels"
+
+    best = max(lines, key=lambda line: line["metrics"]["precision"][0])["step"]
+    made = run("evaluate", f"--workdir={digits}", *FEW, "--checkpoint=best", f"--against={digits}")
+    assert made.status == 0, made.err
+    assert f"step {best}, 200" in made.out and f"beside {digits}, step " in made.out
+    made = run("sample", f"--workdir={digits}", "--checkpoint=best", f"--out={tmp_path / 'x.png'}")
+    assert made.status == 0, made.err
+
+
+def test_an_evaluation_reads_what_was_asked_for(digits, tmp_path):
+    sizes = ("--dataset=glyphs", "--num_examples=100", "--epochs=1", "--batch_size=20")
+    classifier = tmp_path / "x.npz"
+    assert run("train_classifier", *sizes, f"--out={classifier}").status == 0
+    (tmp_path / "asked.json").write_text('[["3"], ["7"]]')
+    common = (
+        f"--workdir={digits}",
+        f"--features={classifier}",
+        "--num_images=10",
+        "--metrics=accuracy",
+    )
+    made = run("evaluate", *common, f"--labels_file={tmp_path / 'asked.json'}")
+    assert made.status == 0, made.err
+    assert "features classifier" in made.out and "accuracy" in made.out
+    protocol = log.read(digits / "evaluation.jsonl")[-1]["protocol"]
+    assert protocol["conditions"] == "those of asked.json"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--metrics=fiid"], "unknown metric 'fiid' (did you mean 'fid'"),
+        (["--metrics=fid"], "give --features=inception, or ask for frechet"),
+        (
+            ["--metrics=kid", "--num_images=10"],
+            "needs at least 1000 pictures on either side, and there are 120 real and 10",
+        ),
+        (["--metrics=accuracy"], "make one with train_classifier.py"),
+        (["--checkpoint=5"], "has no step 5, but [2, 4, 6]"),
+        (["--features=nowhere.pth"], "nowhere.pth"),
+        (["--features=nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_an_evaluation_says_what_is_wrong_before_it_draws(
+    digits, flags, words, monkeypatch, tmp_path
+):
+    features = [] if "--features" in "".join(flags) else ["--features=random"]
+    refused = run("evaluate", f"--workdir={digits}", *features, *flags)
+    assert refused.status == 1, refused.out
+    assert words in refused.err and refused.err.count("\n") == 1
+
+
+def test_a_training_that_evaluates_keeps_its_best(tmp_path):
+    run_flags = ("--steps=6", "--keep=1", f"--workdir={tmp_path / 'run'}", "--num_examples=120")
+    often = ("--evaluate_every=2", "--evaluate_images=120", "--features=random")
+    refused = run("train", *TINY, *run_flags, *often, "--metrics=prdc,frechet")
+    assert refused.status == 1 and "needs at least 961 pictures" in refused.err
+    made = run("train", *TINY, *run_flags, *often, "--metrics=prdc")
+    assert made.status == 0, made.err
+    lines = log.read(tmp_path / "run" / "evaluation.jsonl")
+    best = max(lines, key=lambda line: line["metrics"]["precision"][0])["step"]
+    kept = {p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdecimal()}
+    assert kept == {str(best), "6"}
+
+
+def test_other_pictures_than_the_training_s_are_refused(pictures, tmp_path):
+    workdir = tmp_path / "run"
+    flags = _on(pictures, "--steps=1", f"--workdir={workdir}")
+    assert run("train", *flags).status == 0
+    (pictures / "00.png").unlink()
+    refused = run("evaluate", f"--workdir={workdir}", f"--data_dir={pictures}", *FEW)
+    assert refused.status == 1
+    assert "are not those of the training" in refused.err

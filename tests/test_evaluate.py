@@ -161,7 +161,7 @@ def test_the_distance_of_the_data_to_themselves_is_small():
     ("name", "num", "message"),
     [
         ("fid", 200, "fid is the Fréchet distance of Inception's features"),
-        ("frechet", 4, "needs more than 4 pictures on either side and one has 4"),
+        ("frechet", 4, "needs at least 5 pictures on either side, and there are 200 real and 4"),
         ("kid", 200, "kid needs at least 1000 pictures"),
         ("prdc", 50, "prdc needs at least 100 pictures"),
         ("is", 200, "is needs the probabilities of classes"),

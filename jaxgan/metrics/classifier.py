@@ -21,7 +21,7 @@ from flax import linen as nn
 from jaxgan.errors import UsageError, unknown
 from jaxgan.metrics import torch_file, weights
 from jaxgan.metrics.convnets import ResNet18, SmallConvNet
-from jaxgan.metrics.network import Network, Reading, unit_range
+from jaxgan.metrics.network import Network, Reading, full_precision, unit_range
 from jaxgan.metrics.weights import Variables
 
 ARCHITECTURES = {"small": SmallConvNet, "resnet18": ResNet18}
@@ -76,6 +76,7 @@ def network(about: About, variables: Variables) -> Network:
     one, the logits have the labels' names."""
     classifier, shape = module(about), (about.size, about.size, about.channels)
 
+    @full_precision
     def read(variables, images):
         if images.shape[1:] != shape:
             raise UsageError(

@@ -24,7 +24,7 @@ from jaxgan.data.download import Remote, fetch
 from jaxgan.errors import UsageError
 from jaxgan.layers.conv import Conv
 from jaxgan.metrics import torch_file, weights
-from jaxgan.metrics.network import Network, Reading, unit_range
+from jaxgan.metrics.network import Network, Reading, full_precision, unit_range
 from jaxgan.metrics.pooling import max_pool
 
 SIZE = 299
@@ -74,6 +74,7 @@ def download(cache_dir: str | Path) -> Path:
     return path
 
 
+@full_precision
 def read(variables: weights.Variables, images: Array) -> Reading:
     """Features [B, 2048] and logits [B, 1008], without their bias, of uint8 [B, H, W, 1 or 3].
 

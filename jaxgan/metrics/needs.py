@@ -39,13 +39,12 @@ def without_inception(facts: Facts) -> str | None:
 
 def few_for_frechet(facts: Facts) -> str | None:
     """Covariances of fewer pictures than features have no full rank."""
-    fewest = min(facts.num_real, facts.num_fake)
-    if fewest > facts.size:
+    if min(facts.num_real, facts.num_fake) > facts.size:
         return None
     return (
-        f"a Fréchet distance of {facts.size} features needs more than {facts.size} pictures on "
-        f"either side and one has {fewest}; try --num_images={facts.size + 1} or more, or kid, "
-        "which few pictures do not bias"
+        f"a Fréchet distance of {facts.size} features needs at least {facts.size + 1} pictures on "
+        f"either side, and there are {_counts(facts)}; take more, or ask for kid, which few "
+        "pictures do not bias"
     )
 
 
@@ -53,12 +52,11 @@ def fewer_than(needed: int, name: str) -> Callable[[Facts], str | None]:
     """The metric `name` says nothing of fewer pictures."""
 
     def obstacle(facts: Facts) -> str | None:
-        fewest = min(facts.num_real, facts.num_fake)
-        if fewest >= needed:
+        if min(facts.num_real, facts.num_fake) >= needed:
             return None
         return (
-            f"{name} needs at least {needed} pictures on either side and one has {fewest}; try "
-            f"--num_images={needed} or more"
+            f"{name} needs at least {needed} pictures on either side, and there are "
+            f"{_counts(facts)}; take more"
         )
 
     return obstacle
@@ -102,3 +100,7 @@ def not_stacked(facts: Facts) -> str | None:
         "modes are those of stacked_mnist as a classifier of MNIST reads them; train on that data "
         "set, and give such a classifier as --features"
     )
+
+
+def _counts(facts: Facts) -> str:
+    return f"{facts.num_real} real and {facts.num_fake} generated ones"

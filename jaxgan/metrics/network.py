@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,3 +61,15 @@ def each_channel(network: Network) -> Network:
         label_kind=None,
         channels=None,
     )
+
+
+def full_precision(read: Callable[..., Reading]) -> Callable[..., Reading]:
+    """Returns `read` with products in float32: accelerators round factors to fewer bits, and a
+    number should not depend on where it was computed."""
+
+    @functools.wraps(read)
+    def precise(*arguments):
+        with jax.default_matmul_precision("float32"):
+            return read(*arguments)
+
+    return precise

@@ -15,7 +15,7 @@ from jax import Array, nn
 from jaxgan.errors import UsageError
 from jaxgan.layers.conv import conv
 from jaxgan.metrics import weights
-from jaxgan.metrics.network import Network, Reading, unit_range
+from jaxgan.metrics.network import Network, Reading, full_precision, unit_range
 
 _WIDTHS = (64, 128, 256, 512)
 
@@ -40,6 +40,7 @@ def make(seed: int = 0) -> Network:
     return Network("random", weights.digest(variables), "none", variables, read)
 
 
+@full_precision
 def read(variables: weights.Variables, images: Array) -> Reading:
     """Features [B, 960] of uint8 [B, H, W, 1 or 3].
 

@@ -84,8 +84,7 @@ def _read(file: BinaryIO) -> Any:
 
 def _read_archive(file: BinaryIO, size: int) -> Any:
     with zipfile.ZipFile(file) as archive:
-        root = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        root = root.removesuffix("data.pkl")
+        root = archive.namelist()[0].split("/")[0] + "/"
         with archive.open(f"{root}data.pkl") as pickled:
             reader = _Reader(pickled, size)
             saved = reader.load()
