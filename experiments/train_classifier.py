@@ -66,7 +66,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_float("epochs", 5, "How often each picture is seen.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 100, "Pictures a batch, over all devices.", lower_bound=1)
-flags.DEFINE_float("learning_rate", 2e-3, "Adam's highest; it rises, then falls to nothing.")
+flags.DEFINE_float(
+    "learning_rate", 2e-3, "Adam's highest; it rises, then falls to nothing.", lower_bound=0
+)
 flags.DEFINE_integer(
     "shift",
     None,
@@ -84,13 +86,16 @@ def main(argv: Sequence[str]) -> None:
         out = pathlib.Path(FLAGS.out).expanduser()
         if out.suffix != ".npz":
             raise UsageError(f"--out={FLAGS.out} must be a FILE.npz")
+        try:  # before the work, lest it be for nothing
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--out={FLAGS.out} cannot be written: {error.strerror}") from None
         train, held_out = _load("train"), _load("holdout")
         data.require_labels(train.spec)
         about, variables = _stored(train.spec) if FLAGS.torch_weights else fit(train)
         logits = classifier.read_logits(classifier.network(about, variables), held_out.images)
         accuracy = classifier.share_right(logits, held_out.labels)
         if parallel.is_main():
-            out.parent.mkdir(parents=True, exist_ok=True)
             classifier.save(out, dataclasses.replace(about, accuracy=accuracy), variables)
             print(f"{accuracy:.2%} of {len(held_out)} held-out pictures read right: {out}")
 
