@@ -70,7 +70,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_float("epochs", 5, "How often each picture is seen.", lower_bound=0)
 flags.DEFINE_integer("batch_size", 100, "Pictures a batch, over all devices.", lower_bound=1)
-flags.DEFINE_float("learning_rate", 2e-3, "Adam's highest; it rises, then falls to nothing.")
+flags.DEFINE_float(
+    "learning_rate", 2e-3, "Adam's highest; it rises, then falls to nothing.", lower_bound=0
+)
 flags.DEFINE_integer(
     "shift",
     None,
@@ -90,13 +92,16 @@ def main(argv: Sequence[str]) -> None:
         train, held_out = _load("train"), _load("holdout")
         data.require_labels(train.spec)
         out = pathlib.Path(FLAGS.out or shared.classifier_path(train.spec)).expanduser()
+        try:  # before the work, lest it be for nothing
+            out.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"{out} cannot be written: {error.strerror}") from None
         about, variables = _stored(train.spec) if FLAGS.torch_weights else fit(train)
         pictures = in_batches(held_out.images, min(500, len(held_out)))
         network = classifier.network(about, variables)
         logits = read_pictures(network, pictures, len(held_out)).logits
         accuracy = hits(logits, held_out.labels).accuracy()
         if parallel.is_main():
-            out.parent.mkdir(parents=True, exist_ok=True)
             classifier.save(out, dataclasses.replace(about, accuracy=accuracy), variables)
             print(f"{accuracy:.2%} of {len(held_out)} held-out pictures read right: {out}")
 

@@ -128,7 +128,9 @@ class _Reader(pickle.Unpickler):
         return _KNOWN.get((module, name), _Foreign)
 
     def persistent_load(self, reference: tuple) -> np.ndarray:
-        _, dtype, key, _, length = reference[:5]
+        _, dtype, key, _, length, *view = reference
+        if view and view[0] is not None:
+            raise ValueError("it holds views of storages, as PyTorch wrote them long ago")
         if not isinstance(dtype, np.dtype):
             raise ValueError("it holds numbers of a kind that NumPy has not")
         if not 0 <= length * dtype.itemsize <= self._size:
@@ -165,6 +167,7 @@ def _parameter(data: np.ndarray, *_) -> np.ndarray:
 
 _KNOWN = {
     ("collections", "OrderedDict"): collections.OrderedDict,
+    ("torch._utils", "_rebuild_tensor"): _tensor,
     ("torch._utils", "_rebuild_tensor_v2"): _tensor,
     ("torch._utils", "_rebuild_parameter"): _parameter,
 }
