@@ -37,21 +37,17 @@ def _by_xla(x, w):
 def test_value_and_derivatives_are_xlas(case):
     x, w = _arrays(*case)
 
-    def all_of(run):
+    def numbers(run):
         def loss(x, w):
             return jnp.sin(run(x, w)).sum()
 
         def steepness(x, w):
             return sum(jnp.sin(g).sum() for g in jax.grad(loss, (0, 1))(x, w))
 
-        return lambda x, w: (run(x, w), jax.grad(loss, (0, 1)), jax.grad(steepness, (0, 1)))
+        return run(x, w), jax.grad(loss, (0, 1))(x, w), jax.grad(steepness, (0, 1))(x, w)
 
-    def numbers(run):
-        value, first, second = all_of(run)(x, w)
-        return value, jax.jit(first)(x, w), jax.jit(second)(x, w)
-
-    actual, expected = jax.tree.leaves(numbers(grouped_conv)), jax.tree.leaves(numbers(_by_xla))
-    for a, e in zip(actual, expected, strict=True):
+    both = jax.jit(lambda: (numbers(grouped_conv), numbers(_by_xla)))()
+    for a, e in zip(*map(jax.tree.leaves, both), strict=True):
         np.testing.assert_allclose(a, e, rtol=0, atol=1e-4 * max(1, np.abs(e).max()))
 
 
@@ -65,7 +61,7 @@ def test_accelerators_run_xlas_own(monkeypatch):
 
 def test_a_group_sees_its_own_channels_alone():
     x, w = _arrays(4, 3, 4)
-    slope = jax.grad(lambda x: grouped_conv(x, w)[..., 4:8].sum())(x)
+    slope = jax.jit(jax.grad(lambda x: grouped_conv(x, w)[..., 4:8].sum()))(x)
     assert np.abs(slope[..., 4:8]).min() > 0
     np.testing.assert_array_equal(slope[..., :4], 0)
     np.testing.assert_array_equal(slope[..., 8:], 0)

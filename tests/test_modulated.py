@@ -36,8 +36,8 @@ def _kernels(w, style, demodulate):
 @pytest.mark.parametrize("demodulate", [True, False])
 @pytest.mark.parametrize("convolve", WAYS)
 def test_it_is_a_kernel_for_each_example(convolve, demodulate):
-    kernels = _kernels(W, STYLE, demodulate)
-    expected = [convolve(x[None], w)[0] for x, w in zip(X, kernels, strict=True)]
+    kernels, own = _kernels(W, STYLE, demodulate), jax.jit(convolve)
+    expected = [own(x[None], w)[0] for x, w in zip(X, kernels, strict=True)]
     run = functools.partial(modulated_conv, demodulate=demodulate, convolve=convolve)
     np.testing.assert_allclose(jax.jit(run)(X, W, STYLE), np.stack(expected), **LOOSE)
 
@@ -94,23 +94,25 @@ def test_a_style_of_zero_is_finite():
     def loss(style):
         return jnp.square(modulated_conv(X, W, style)).sum()
 
-    slope = jax.grad(loss)
+    def steepness(style):
+        return jnp.square(jax.grad(loss)(style)).sum()
+
     zero = jnp.zeros_like(STYLE)
-    assert np.isfinite(slope(zero)).all()
-    assert np.isfinite(jax.grad(lambda s: jnp.square(slope(s)).sum())(zero)).all()
+    assert np.isfinite(jax.jit(jax.grad(loss))(zero)).all()
+    assert np.isfinite(jax.jit(jax.grad(steepness))(zero)).all()
 
 
 def test_the_modules_style_starts_around_one():
     w = _normal(3, 8, seed=3)
     layer = ModulatedConv(7, convolve=upsample_conv)
-    variables = layer.init(KEY, X, w)
+    variables = jax.jit(layer.init)(KEY, X, w)
     shapes = jax.tree.map(jnp.shape, variables["params"])
     assert shapes == {"affine": {"kernel": (8, 5), "bias": (5,)}, "kernel": (3, 3, 5, 7)}
     affine = variables["params"]["affine"]
     np.testing.assert_array_equal(affine["bias"], np.ones(5, np.float32))
     style = w @ affine["kernel"] / np.sqrt(8) + 1
     expected = modulated_conv(X, variables["params"]["kernel"], style, convolve=upsample_conv)
-    np.testing.assert_allclose(layer.apply(variables, X, w), expected, **LOOSE)
+    np.testing.assert_allclose(jax.jit(layer.apply)(variables, X, w), expected, **LOOSE)
 
 
 def test_to_rgb_is_not_demodulated():
@@ -152,8 +154,9 @@ def test_numbers_are_pytorchs():
     def run(x, w, style):
         return modulated_conv(x, w, style, convolve=upsample_conv)
 
-    np.testing.assert_allclose(run(X, W, STYLE), np.moveaxis(y.detach().numpy(), 1, -1), **LOOSE)
-    slopes = jax.grad(lambda *a: jnp.sin(run(*a)).sum(), (0, 1, 2))(X, W, STYLE)
+    out = jax.jit(run)(X, W, STYLE)
+    np.testing.assert_allclose(out, np.moveaxis(y.detach().numpy(), 1, -1), **LOOSE)
+    slopes = jax.jit(jax.grad(lambda *a: jnp.sin(run(*a)).sum(), (0, 1, 2)))(X, W, STYLE)
     np.testing.assert_allclose(slopes[0], np.moveaxis(x.grad.numpy(), 1, -1), **LOOSE)
     np.testing.assert_allclose(slopes[1], np.transpose(w.grad.numpy(), (2, 3, 1, 0)), **LOOSE)
     np.testing.assert_allclose(slopes[2], style.grad.numpy(), **LOOSE)
