@@ -76,12 +76,20 @@ def test_every_way_gives_the_same(kernel, stride, padding, monkeypatch):
             _assert_close(result, results[0])
 
 
-def test_a_kernel_as_large_as_the_map_is_a_dense_layer():
-    window = _window((4, 4), 4, 1, 0)
-    assert lowering.covers(window)
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [((4, 4), 4, 1, 0), ((6, 5), 5, 1, 0), ((7, 8), 5, 2, 1), ((5, 2), 5, 3, 2)],
+)
+def test_kernels_about_as_large_as_the_map_give_the_same(size, kernel, stride, padding):
+    window = _window(size, kernel, stride, padding)
     for results in jax.jit(lambda *a: _ways(window, *a))(*_arrays(window)):
         for result in results[1:]:
             _assert_close(result, results[0])
+
+
+def test_a_kernel_as_large_as_the_map_is_a_dense_layer():
+    assert lowering.covers(_window((4, 4), 4, 1, 0))
+    assert not lowering.covers(_window((4, 5), 4, 1, 0))
 
 
 def _derivatives(run, window, a, b):
@@ -132,16 +140,17 @@ _WAYS = [
 
 
 @pytest.mark.parametrize(
-    ("size", "channels", "ways"),
+    ("window", "channels", "ways"),
     [
-        (8, 5, ["conv_by_product", "conv_transpose_by_product", "weights_by_groups"]),
-        (16, 5, ["conv_by_parts", "conv_transpose_by_product", "weights_by_groups"]),
-        (18, 5, ["conv_by_parts", "conv_transpose_by_phases", "weights_by_groups"]),
-        (18, 3, ["conv_by_parts", "conv_transpose_by_product", "weights_by_groups"]),
-        (4, 5, ["conv_by_product", "conv_transpose_by_product", "weights_by_product"]),
+        ((8, 4, 2, 1), 5, ["conv_by_product", "conv_transpose_by_product", "weights_by_groups"]),
+        ((16, 4, 2, 1), 5, ["conv_by_parts", "conv_transpose_by_product", "weights_by_groups"]),
+        ((18, 4, 2, 1), 5, ["conv_by_parts", "conv_transpose_by_phases", "weights_by_groups"]),
+        ((18, 4, 2, 1), 3, ["conv_by_parts", "conv_transpose_by_product", "weights_by_groups"]),
+        ((18, 2, 2, 0), 5, ["conv_by_parts", "conv_transpose_by_product", "weights_by_groups"]),
+        ((4, 4, 1, 0), 5, ["conv_by_product", "conv_transpose_by_product", "weights_by_product"]),
     ],
 )
-def test_the_way_is_chosen_by_shape(size, channels, ways, monkeypatch):
+def test_the_way_is_chosen_by_shape(window, channels, ways, monkeypatch):
     taken = []
     for way in _WAYS:
         run = getattr(lowering, way)
@@ -151,7 +160,7 @@ def test_the_way_is_chosen_by_shape(size, channels, ways, monkeypatch):
             return run(window, a, b)
 
         monkeypatch.setattr(lowering, way, spy)
-    window = _window((size, size), 4, 1 if size == 4 else 2, 0 if size == 4 else 1)
+    window = (Axis(*window),) * 2
     x, w, y = _arrays(window, 1, channels, 1)
     jax.eval_shape(lambda: (bilinear.conv(window, x, w), bilinear.conv_transpose(window, y, w)))
     jax.eval_shape(lambda: bilinear.conv_weights(window, x, y))

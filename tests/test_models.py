@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SEED, noise_images, on_host, recorded, small_model
+from helpers import SEED, noise_images, on_host, recorded, small_config, small_model
 
 from jaxgan import sample
 from jaxgan.core import Context, Gan, Plan, example_keys
@@ -24,6 +24,10 @@ from jaxgan.train import init, iterate
 
 BATCH, STEPS = 8, 3
 DATA = noise_images(20, size=16, channels=3, classes=3)
+# And what a field turns into other networks or another objective.
+PLAYED = {name: (name, {}) for name in MODELS} | {
+    "sagan of the port": ("sagan", {"residual": False, "hinge": False, "penalty": 10.0})
+}
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -39,9 +43,11 @@ class Played(NamedTuple):
     compiled: list  # programs compiled in each iteration
 
 
-@pytest.fixture(scope="module", params=MODELS)
+@pytest.fixture(scope="module", params=PLAYED.values(), ids=PLAYED)
 def played(request) -> Played:
-    gan, traces = small_model(request.param, DATA, BATCH), collections.Counter()
+    name, changes = request.param
+    config = dataclasses.replace(small_config(name), **changes)
+    gan, traces = MODELS[name].make(DATA.spec, config, Plan(BATCH, 4)), collections.Counter()
 
     def counted(player, tx):
         def update(*args):
@@ -214,6 +220,33 @@ def test_wgan_gp_has_no_normalisation_in_its_critic():
     variables, *_ = _shapes("wgan_gp", 64, 3)
     assert set(variables["discriminator"]) == {"params"}
     assert "batch_stats" in variables["generator"]
+
+
+@pytest.mark.parametrize("residual", [True, False])
+def test_sagan_attends_where_it_is_asked_to(residual):
+    variables, *_ = _shapes(
+        "sagan", 64, 3, residual=residual, attention=(16, 40), discriminator_attention=(2,)
+    )
+    assert _attention(variables["generator"]) == {"attention_16", "attention_32"}
+    assert _attention(variables["discriminator"]) == {"attention_4"}
+    variables, *_ = _shapes("sagan", 64, 3, residual=residual, discriminator_attention=())
+    assert _attention(variables["generator"]) == {"attention_32"}
+    assert not _attention(variables["discriminator"])
+
+
+def _attention(variables):
+    return {name for name in variables["params"] if name.startswith("attention")}
+
+
+def test_sagan_of_the_port_normalises_all_but_the_last_layer_of_each_player():
+    variables, *_ = _shapes("sagan", 64, 3, ("a", "b"), residual=False, attention=())
+    for player, last in (("generator", "ConvTranspose_0"), ("discriminator", "Conv_0")):
+        params = set(variables[player]["params"])
+        norms = {name for name in params if name.startswith("BatchNorm")}
+        normalised = set(variables[player]["spectral"])
+        assert len(normalised) == 4
+        assert params == normalised | norms | {last, "Dense_0"}
+        assert len(norms) == (4 if player == "generator" else 0)
 
 
 # Where weights begin

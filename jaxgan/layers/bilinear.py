@@ -37,8 +37,9 @@ def _conv(window: Window, x: Array, w: Array) -> Array:
 
 
 def _conv_transpose(window: Window, y: Array, w: Array) -> Array:
-    few = w.shape[-2] <= _FEW_CHANNELS
-    if _is_product(window) or few or _positions(window) <= _TRANSPOSE_BY_PRODUCT:
+    few = w.shape[-2] <= _FEW_CHANNELS or _positions(window) <= _TRANSPOSE_BY_PRODUCT
+    apart = all(a.kernel <= a.stride for a in window)  # no two taps meet: nothing to sum
+    if _is_product(window) or few or apart:
         return lowering.conv_transpose_by_product(window, y, w)
     return lowering.conv_transpose_by_phases(window, y, w)
 

@@ -107,21 +107,37 @@ def conv_by_product(window: Window, x: Array, w: Array) -> Array:
 
 def weights_by_product(window: Window, x: Array, y: Array) -> Array:
     """The patches as columns of a matrix, times the small map."""
-    w = _patches(window, x).T @ y.reshape(-1, y.shape[-1])
+    # Not by transposing the patches, which are the larger of the two.
+    w = (y.reshape(-1, y.shape[-1]).T @ _patches(window, x)).T
     return w.reshape(*(a.kernel for a in window), x.shape[-1], y.shape[-1])
 
 
 def conv_transpose_by_product(window: Window, y: Array, w: Array) -> Array:
     """One product gives what each position adds through each tap; shifted sums gather it."""
-    channels = w.shape[-2]
-    taps = y.reshape(-1, y.shape[-1]) @ w.reshape(-1, w.shape[-1]).T
-    if covers(window):
-        return taps.reshape(-1, *(a.size for a in window), channels)
-    outputs, kernel = [a.outputs for a in window], [a.kernel for a in window]
-    taps = taps.reshape(-1, *outputs, *kernel, channels)
+    shape = (y.shape[0], *(a.outputs for a in window), *(a.kernel for a in window), w.shape[-2])
+    taps = (y.reshape(-1, y.shape[-1]) @ w.reshape(-1, w.shape[-1]).T).reshape(shape)
+    # The fewest sums: XLA computes them anew for each that looks at the result.
+    if math.prod(a.outputs for a in window) <= math.prod(-(-a.kernel // a.stride) for a in window):
+        return _sum_positions(window, taps)
+    return _sum_taps(window, taps)
+
+
+def _sum_positions(window: Window, taps: Array) -> Array:
+    """[B, *outputs, *kernel, I] -> [B, *size, I]: one sum a position of the small map."""
+
+    def place(*position):
+        starts = [a.stride * i - a.padding for i, a in zip(position, window, strict=True)]
+        around = [(s, a.size - a.kernel - s) for s, a in zip(starts, window, strict=True)]
+        return _pad(taps[(slice(None), *position)], around)
+
+    return sum(place(*p) for p in product(*(range(a.outputs) for a in window)))
+
+
+def _sum_taps(window: Window, taps: Array) -> Array:
+    """[B, *outputs, *kernel, I] -> [B, *size, I]: one sum a tap that reaches a phase."""
 
     def phase(*starts):
-        total = jnp.zeros((y.shape[0], *(a.rows for a in window), channels), taps.dtype)
+        total = jnp.zeros((taps.shape[0], *(a.rows for a in window), taps.shape[-1]), taps.dtype)
         reached = [
             range(first, a.kernel, a.stride) for a, (first, _) in zip(window, starts, strict=True)
         ]

@@ -123,6 +123,25 @@ def torch_dense(features: int, fan_in: int) -> nn.Dense:
     )
 
 
+_EMBEDDING = 100  # features of a label beside the latents
+
+
+def beside_latents(z: Array, label: Array | None) -> Array:
+    """Concatenates an embedding (linear, ReLU) of labels [B, K], if there are any, to z [B, Z]."""
+    if label is None:
+        return z
+    return jnp.concatenate([z, nn.relu(torch_dense(_EMBEDDING, label.shape[-1])(label))], -1)
+
+
+def as_plane(image: Array, label: Array | None) -> Array:
+    """Appends an embedding (linear, ReLU) of labels [B, K], if there are any, to an image
+    [B, H, W, C] as one more channel."""
+    if label is None:
+        return image
+    plane = nn.relu(torch_dense(image.shape[1] * image.shape[2], label.shape[-1])(label))
+    return jnp.concatenate([image, plane.reshape(*image.shape[:3], 1)], -1)
+
+
 def dropout(x: Array, rng: Array, rate: float) -> Array:
     """Sets a share of x [B, ...] to 0 and scales the rest up (Srivastava et al., 2014).
 

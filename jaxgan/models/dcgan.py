@@ -21,7 +21,7 @@ from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
 from jaxgan.layers.conv import Conv, ConvTranspose
 from jaxgan.layers.norm import BatchNorm
-from jaxgan.models.common import halvings, noise_gan, takes_labels, torch_dense
+from jaxgan.models.common import as_plane, beside_latents, halvings, noise_gan, takes_labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,6 @@ class Config:
     slope: float = 0.2  # of the discriminator's leaky ReLU
 
 
-_EMBEDDING = 100  # features of a label
 _normal = nn.initializers.normal(0.02)
 
 
@@ -70,8 +69,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z, label, context):
         doublings, side = halvings("the generator", self.size)
-        if label is not None:
-            z = jnp.concatenate([z, nn.relu(torch_dense(_EMBEDDING, label.shape[-1])(label))], -1)
+        z = beside_latents(z, label)
         widths = [self.width * 2**i for i in reversed(range(doublings))]
         if self.linear_stem:
             stem = nn.Dense(side * side * widths[0], use_bias=False, kernel_init=_normal)(z)
@@ -111,11 +109,7 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, image, label, context):
         halved, side = halvings("the discriminator", image.shape[1])
-        x = image
-        if label is not None:
-            pixels = image.shape[1] * image.shape[2]
-            plane = nn.relu(torch_dense(pixels, label.shape[-1])(label))
-            x = jnp.concatenate([x, plane.reshape(*image.shape[:3], 1)], -1)
+        x = as_plane(image, label)
         for i in range(halved):
             x = Conv(
                 self.width * 2**i,

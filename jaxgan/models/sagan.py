@@ -6,6 +6,13 @@ on them and the discriminator is a projection. At 128 px the paper's widths are 
 4, 2 and 1; smaller pictures leave out the widest. The gradient does not pass through spectral
 normalisation's vectors (in the official code it does), and beta2 is the paper's (the official code
 leaves TensorFlow's .999).
+
+`residual=false` has the networks of a widespread PyTorch port, heykeetae/Self-Attention-GAN, as a
+lab course on i-CLEVR trains them: DCGAN's, kernel 4, with spectral normalisation in all layers but
+the last, attention with values of the full width and without pooling, and labels as `dcgan` takes
+them. The attention's convolutions are normalised here, and a further one follows it. The port
+attends at 16 and 32 px in the generator, 8 and 4 in the discriminator; `hinge=false penalty=10`
+is its loss.
 """
 
 from __future__ import annotations
@@ -15,15 +22,16 @@ import dataclasses
 from flax import linen as nn
 from jax import numpy as jnp
 
-from jaxgan import losses, optim
+from jaxgan import losses, optim, penalties
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
 from jaxgan.layers.attention import SelfAttention
+from jaxgan.layers.conv import Conv, ConvTranspose
 from jaxgan.layers.norm import BatchNorm, ConditionalBatchNorm
 from jaxgan.layers.projection import Projection
 from jaxgan.layers.resample import average_downsample, nearest_upsample
-from jaxgan.layers.spectral import SpectralConv, SpectralDense
-from jaxgan.models.common import halvings, noise_gan, takes_labels
+from jaxgan.layers.spectral import SpectralConv, SpectralConvTranspose, SpectralDense
+from jaxgan.models.common import as_plane, beside_latents, halvings, noise_gan, takes_labels
 from jaxgan.models.dcgan import adams
 
 
@@ -32,11 +40,13 @@ class Config:
     """Defaults: the paper's, batch 256."""
 
     latent_size: int = 128
-    width: int = 64  # channels at the image's size
+    width: int = 64  # channels at the image's size; not residual: at half of it
     discriminator_width: int | None = None  # none: `width`
-    attention: int = (
-        32  # side of the map that attends; pictures below twice that use half of theirs
-    )
+    residual: bool = True
+    attention: tuple[int, ...] = (32,)  # sides of the maps that attend, or the largest below them
+    discriminator_attention: tuple[int, ...] | None = None  # none: `attention`
+    hinge: bool = True  # false: the Wasserstein loss
+    penalty: float = 0.0  # weight of the gradient penalty
     learning_rate: float = 1e-4
     discriminator_learning_rate: float | None = 4e-4  # none: `learning_rate`
     beta1: float = 0.0
@@ -89,7 +99,7 @@ class Generator(nn.Module):
     size: int
     channels: int
     width: int
-    attention: int
+    attention: tuple[int, ...]
 
     @nn.compact
     def __call__(self, z, label, context):
@@ -98,7 +108,7 @@ class Generator(nn.Module):
         x = SpectralDense(side * side * widths[0])(z, refresh=context.refresh)
         x = x.reshape(-1, side, side, widths[0])
         for width in widths:
-            if x.shape[1] == self.attention:
+            if x.shape[1] in self.attention:
                 x = _attend(x, context)
             x = Up(width)(x, label, context)
         x = nn.relu(BatchNorm()(x, train=context.train))
@@ -109,7 +119,7 @@ class Discriminator(nn.Module):
     """Images [B, size, size, channels], and labels [B, K] or None, to one score each."""
 
     width: int
-    attention: int
+    attention: tuple[int, ...]
 
     @nn.compact
     def __call__(self, image, label, context):
@@ -117,7 +127,7 @@ class Discriminator(nn.Module):
         x, widths = image, _widths(self.width, halved)
         for number, width in enumerate(widths):
             x = Down(width, first=number == 0)(x, context)
-            if x.shape[1] == self.attention:
+            if x.shape[1] in self.attention:
                 x = _attend(x, context)
         x = nn.relu(Down(widths[-1], halve=False)(x, context))
         features = x.sum((1, 2))
@@ -127,9 +137,52 @@ class Discriminator(nn.Module):
         return Scores(source, features=features)
 
 
-def _attend(x, context):
-    pool = x.shape[1] % 2 == 0
-    return SelfAttention(min(8, x.shape[-1]), pool=pool)(x, refresh=context.refresh)
+class PlainGenerator(nn.Module):
+    """Latents [B, Z], and labels [B, K] or None, to images [B, size, size, channels] in [-1, 1]."""
+
+    size: int
+    channels: int
+    width: int
+    attention: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, z, label, context):
+        doublings, side = halvings("the generator", self.size)
+        x = beside_latents(z, label)[:, None, None]
+        for number, width in enumerate(_widths(self.width, doublings)[::-1]):
+            kernel, stride, padding = (4, 2, 1) if number else (side, 1, 0)
+            x = SpectralConvTranspose(width, kernel, stride, padding)(x, refresh=context.refresh)
+            x = nn.relu(BatchNorm()(x, train=context.train))
+            if x.shape[1] in self.attention:
+                x = _attend(x, context, narrow=False)
+        return jnp.tanh(ConvTranspose(self.channels, 4, 2, 1)(x))
+
+
+class PlainDiscriminator(nn.Module):
+    """Images [B, size, size, channels], and labels [B, K] or None, to one score each."""
+
+    width: int
+    attention: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, image, label, context):
+        halved, side = halvings("the discriminator", image.shape[1])
+        x = as_plane(image, label)
+        for width in _widths(self.width, halved):
+            x = SpectralConv(width, 4, 2, 1)(x, refresh=context.refresh)
+            x = nn.leaky_relu(x, 0.1)
+            if x.shape[1] in self.attention:
+                x = _attend(x, context, narrow=False)
+        return Scores(Conv(1, side)(x).reshape(-1), features=x.reshape(len(x), -1))
+
+
+def _attend(x, context, *, narrow=True):
+    """`narrow`: the paper's values of half the width, keys and values pooled."""
+    side, channels = x.shape[-2:]
+    attention = SelfAttention(
+        min(8, channels), 2 if narrow else 1, narrow and side % 2 == 0, name=f"attention_{side}"
+    )
+    return attention(x, refresh=context.refresh)
 
 
 def _widths(width, count):
@@ -141,34 +194,44 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     """Returns a SAGAN for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
     doublings, side = halvings("the generator", data.size)
     maps = [side * 2**i for i in range(doublings)]
-    attention = max((m for m in maps if m <= config.attention), default=side)
+
+    own = config.discriminator_attention
+
+    def attending(sides):
+        return tuple(sorted({max((m for m in maps if m <= s), default=side) for s in sides}))
+
+    attention = {
+        "generator": attending(config.attention),
+        "discriminator": attending(config.attention if own is None else own),
+    }
+
+    def gain(player, side):
+        return lambda view: view.variables[player]["params"][f"attention_{side}"]["gain"]
+
+    def gains(player):
+        # "Does attention do anything?": they start at 0.
+        return {f"attention_gain_{side}": (0.0, gain(player, side)) for side in attention[player]}
+
+    generator, discriminator = Generator, Discriminator
+    if not config.residual:
+        generator, discriminator = PlainGenerator, PlainDiscriminator
     width = config.discriminator_width or config.width
-
-    def gain(player):
-        # "Does attention do anything?": it starts at 0.
-        def watch(view):
-            return view.variables[player]["params"]["SelfAttention_0"]["gain"]
-
-        return {"attention_gain": (0.0, watch)}
-
+    loss = losses.hinge_discriminator if config.hinge else losses.wasserstein_discriminator
+    penalty = {"penalty": (config.penalty, penalties.gradient_penalty)} if config.penalty else {}
     return noise_gan(
-        Generator(data.size, data.channels, config.width, attention),
-        Discriminator(width, attention),
+        generator(data.size, data.channels, config.width, attention["generator"]),
+        discriminator(width, attention["discriminator"]),
         data=data,
         latent_size=config.latent_size,
         conditional=takes_labels(data, config),
         updates=(
             Update(
                 "discriminator",
-                {
-                    "loss": (1.0, losses.hinge_discriminator),
-                    **losses.SCORES,
-                    **gain("discriminator"),
-                },
+                {"loss": (1.0, loss), **penalty, **losses.SCORES, **gains("discriminator")},
             ),
             Update(
                 "generator",
-                {"loss": (1.0, losses.wasserstein_generator), **gain("generator")},
+                {"loss": (1.0, losses.wasserstein_generator), **gains("generator")},
             ),
         ),
         optimizers=adams(config),
