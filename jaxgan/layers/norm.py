@@ -15,6 +15,29 @@ _MOMENTUM = 0.9
 _EPSILON = 1e-5
 
 
+def pixel_norm(x: Array) -> Array:
+    """Divides each feature vector [..., C] by the root of its mean square, 1e-8 added under it.
+
+    Karras et al., "Progressive Growing of GANs", 2018, arXiv:1710.10196, section 4.2. Computed in
+    float32 or better.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    scale = jax.lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + 1e-8)
+    return (wide * scale).astype(x.dtype)
+
+
+def instance_norm(x: Array) -> Array:
+    """Gives each channel of each example [B, H, W, C] mean 0 and variance 1, 1e-8 added to it.
+
+    Computed in float32 or better.
+    """
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    # Not by moments as in batch normalisation: here a channel may well be constant.
+    wide -= wide.mean((1, 2), keepdims=True)
+    scale = jax.lax.rsqrt(jnp.square(wide).mean((1, 2), keepdims=True) + 1e-8)
+    return (wide * scale).astype(x.dtype)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation with PyTorch's numbers, over the global batch (Ioffe and Szegedy, 2015,
     arXiv:1502.03167): parameters "scale" and "bias" [C], statistics "mean" and "var" [C].

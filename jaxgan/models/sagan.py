@@ -21,6 +21,7 @@ from jaxgan.data import DataSpec
 from jaxgan.layers.attention import SelfAttention
 from jaxgan.layers.norm import BatchNorm, ConditionalBatchNorm
 from jaxgan.layers.projection import Projection
+from jaxgan.layers.resample import average_downsample, nearest_upsample
 from jaxgan.layers.spectral import SpectralConv, SpectralDense
 from jaxgan.models.common import halvings, noise_gan, takes_labels
 from jaxgan.models.dcgan import adams
@@ -44,17 +45,6 @@ class Config:
     conditional: bool = True  # on the labels of data that have some
 
 
-def _enlarge(x):
-    """[B, H, W, C] to [B, 2 H, 2 W, C], nearest neighbour."""
-    return x.repeat(2, 1).repeat(2, 2)
-
-
-def _shrink(x):
-    """[B, H, W, C] to [B, H / 2, W / 2, C], the mean."""
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
-
-
 class Up(nn.Module):
     """A residual block that doubles the side."""
 
@@ -65,10 +55,12 @@ class Up(nn.Module):
         def norm(x):
             return nn.relu(ConditionalBatchNorm()(x, label, train=context.train))
 
-        y = SpectralConv(self.features, 3, padding=1)(_enlarge(norm(x)), refresh=context.refresh)
+        y = SpectralConv(self.features, 3, padding=1)(
+            nearest_upsample(norm(x)), refresh=context.refresh
+        )
         y = SpectralConv(self.features, 3, padding=1)(norm(y), refresh=context.refresh)
         # The same exchange as in `Down`.
-        return y + _enlarge(SpectralConv(self.features, 1)(x, refresh=context.refresh))
+        return y + nearest_upsample(SpectralConv(self.features, 1)(x, refresh=context.refresh))
 
 
 class Down(nn.Module):
@@ -85,7 +77,7 @@ class Down(nn.Module):
         y = SpectralConv(self.features, 3, padding=1)(nn.relu(y), refresh=context.refresh)
         if self.halve:
             # The mean and a 1x1 convolution can be exchanged: this way it works on the small map.
-            x, y = _shrink(x), _shrink(y)
+            x, y = average_downsample(x), average_downsample(y)
         if x.shape[-1] != self.features or self.halve:
             x = SpectralConv(self.features, 1)(x, refresh=context.refresh)
         return x + y

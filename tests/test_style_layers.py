@@ -1,0 +1,202 @@
+"""Pixel and instance normalisation, styles, noise, mapping, the average of w, truncation."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+from jaxgan.core import AXIS
+from jaxgan.layers.adaptive import AdaptiveInstanceNorm
+from jaxgan.layers.mapping import Mapping, StyleGANMapping, truncate
+from jaxgan.layers.noise import Noise, pixel_noise
+from jaxgan.layers.norm import instance_norm, pixel_norm
+
+KEY = jax.random.key(0)
+CLOSE = {"rtol": 1e-4, "atol": 1e-5}
+MAPPINGS = [Mapping(6, 3), StyleGANMapping(6, 3)]
+
+
+def _normal(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+X, Z = _normal(4, 3, 5, 6), _normal(4, 5, seed=1)
+LABEL = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
+
+
+def test_pixel_norm():
+    expected = X / np.sqrt((X**2).mean(-1, keepdims=True) + 1e-8)
+    np.testing.assert_allclose(pixel_norm(X), expected, **CLOSE)
+    np.testing.assert_allclose(np.square(pixel_norm(1000 * Z)).mean(-1), 1, rtol=1e-4)
+    assert pixel_norm(jnp.ones(3, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+def test_instance_norm():
+    out = instance_norm(10 * X + 300)
+    np.testing.assert_allclose(out.mean((1, 2)), 0, atol=1e-4)
+    np.testing.assert_allclose(out.var((1, 2)), 1, rtol=1e-3)
+    expected = (X - X.mean((1, 2), keepdims=True)) / np.sqrt(X.var((1, 2), keepdims=True) + 1e-8)
+    np.testing.assert_allclose(instance_norm(X), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_constant_channel_is_zero_with_finite_derivatives():
+    """StyleGAN's first map is a constant, and zero a vector that pixel norm may meet."""
+    ones = jnp.ones((2, 4, 4, 3)) * 3.3
+    np.testing.assert_allclose(instance_norm(ones), 0, atol=1e-2)
+    for function, x in ((instance_norm, ones), (pixel_norm, 0 * ones)):
+
+        def slope(x, function=function):
+            return jax.grad(lambda x: jnp.sin(function(x)).sum())(x)
+
+        def steepness(x, slope=slope):
+            return jnp.square(slope(x)).sum()
+
+        assert np.isfinite(jax.jit(slope)(x)).all()
+        assert np.isfinite(jax.jit(jax.grad(steepness))(x)).all()
+
+
+def test_a_style_scales_and_shifts_what_is_normalised():
+    layer, w = AdaptiveInstanceNorm(), _normal(4, 7, seed=2)
+    params = layer.init(KEY, X, w)["params"]
+    assert jax.tree.map(jnp.shape, params) == {"affine": {"kernel": (7, 12), "bias": (12,)}}
+    np.testing.assert_array_equal(params["affine"]["bias"], 0)
+    bias = _normal(12, seed=3)
+    style = w @ params["affine"]["kernel"] / np.sqrt(7) + bias
+    scale, shift = style[:, None, None, :6], style[:, None, None, 6:]
+    params = {"affine": {**params["affine"], "bias": bias}}
+    out = layer.apply({"params": params}, X, w)
+    np.testing.assert_allclose(out, instance_norm(X) * (scale + 1) + shift, **CLOSE)
+
+
+def test_noise_starts_without_effect_and_is_the_examples_own():
+    keys = jax.random.split(KEY, 4)
+    for per_channel, strength in ((False, 0.5), (True, jnp.arange(6.0))):
+        layer = Noise(per_channel)
+        variables = layer.init(KEY, X, keys)
+        assert variables["params"]["strength"].shape == jnp.shape(strength)
+        np.testing.assert_array_equal(layer.apply(variables, X, keys), X)
+        params = {"strength": jnp.asarray(strength)}
+        out = layer.apply({"params": params}, X, keys)
+        np.testing.assert_allclose(out, X + pixel_noise(keys, 3, 5) * strength, **CLOSE)
+        alone = layer.apply({"params": params}, X[2:3], keys[2:3])
+        np.testing.assert_array_equal(alone[0], out[2])
+    noise = pixel_noise(jax.random.split(KEY, 64), 16, 16)
+    assert abs(noise.mean()) < 0.03 and abs(noise.std() - 1) < 0.03
+
+
+def _leaky(x):
+    return np.where(x > 0, x, 0.2 * x)
+
+
+def _norm(x):
+    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-8)
+
+
+def _random_biases(params):
+    return {
+        name: {**layer, "bias": 30 * _normal(*layer["bias"].shape, seed=5)}
+        if isinstance(layer, dict)
+        else layer
+        for name, layer in params.items()
+    }
+
+
+@pytest.mark.parametrize("label", [None, LABEL], ids=["none", "label"])
+def test_stylegan2s_mapping(label):
+    layer = Mapping(6, 3)
+    params = _random_biases(layer.init(KEY, Z, label)["params"])
+    x = _norm(Z)
+    if label is not None:
+        embed = params["embed"]
+        x = np.concatenate([x, _norm(label @ embed["kernel"] / np.sqrt(3) + embed["bias"])], -1)
+    for i in range(3):
+        dense = params[f"dense_{i}"]
+        assert dense["kernel"].shape == (x.shape[-1], 6)
+        x = x @ dense["kernel"] / np.sqrt(x.shape[-1]) * 0.01 + 0.01 * dense["bias"]
+        x = _leaky(x) * np.sqrt(2)
+    average = {"w_avg": {"w": jnp.zeros(6)}}
+    np.testing.assert_allclose(layer.apply({"params": params, **average}, Z, label), x, **CLOSE)
+
+
+@pytest.mark.parametrize("label", [None, LABEL], ids=["none", "label"])
+def test_stylegans_mapping(label):
+    layer = StyleGANMapping(6, 3)
+    params = _random_biases(layer.init(KEY, Z, label)["params"])
+    x = Z
+    if label is not None:
+        assert params["embed"].shape == (3, 5)
+        x = np.concatenate([x, label @ params["embed"]], -1)
+    x = _norm(x)
+    for i in range(3):
+        dense = params[f"dense_{i}"]
+        x = x @ dense["kernel"] * np.sqrt(2 / x.shape[-1]) * 0.01 + 0.01 * dense["bias"]
+        x = _leaky(x)
+    average = {"w_avg": {"w": jnp.zeros(6)}}
+    np.testing.assert_allclose(layer.apply({"params": params, **average}, Z, label), x, **CLOSE)
+
+
+def test_parameters_are_as_many_as_the_official_ones():
+    """Eight layers of 512, as the official code prints them: 2,101,248."""
+    shapes = jax.eval_shape(Mapping().init, KEY, jnp.ones((1, 512)))["params"]
+    assert sum(np.prod(a.shape) for a in jax.tree.leaves(shapes)) == 8 * 262656
+
+
+@pytest.mark.parametrize("layer", MAPPINGS, ids=["stylegan2", "stylegan"])
+@pytest.mark.parametrize("devices", [1, 2])
+def test_the_average_moves_by_the_global_mean_when_it_shall(layer, devices):
+    variables = layer.init(KEY, Z, LABEL)
+    np.testing.assert_array_equal(variables["w_avg"]["w"], 0)
+    variables = {**variables, "w_avg": {"w": jnp.arange(6.0)}}
+
+    def call(z, label, refresh):
+        return layer.apply(variables, z, label, refresh=refresh, mutable=["w_avg"])
+
+    z, label = (a.reshape(devices, -1, a.shape[-1]) for a in (Z, LABEL))
+    moved = jax.vmap(lambda z, label: call(z, label, True), axis_name=AXIS)
+    w, stats = moved(z, label)
+    mean = w.reshape(4, 6).mean(0)
+    expected = 0.995 * jnp.arange(6.0) + 0.005 * mean
+    np.testing.assert_allclose(stats["w_avg"]["w"][-1], expected, **CLOSE)
+    same, stats = call(Z, LABEL, False)
+    np.testing.assert_array_equal(stats["w_avg"]["w"], jnp.arange(6.0))
+    np.testing.assert_allclose(same, w.reshape(4, 6), **CLOSE)
+
+
+def test_truncation():
+    w, average = _normal(2, 5, 6), _normal(6, seed=1)
+    np.testing.assert_allclose(truncate(w, average, 1.0), w, **CLOSE)
+    np.testing.assert_allclose(truncate(w[:, 0], average, 0.0), np.stack([average] * 2), **CLOSE)
+    half = truncate(w, average, 0.5)
+    np.testing.assert_allclose(half, (w + average) / 2, **CLOSE)
+    coarse = truncate(w, average, 0.5, cutoff=2)
+    np.testing.assert_array_equal(coarse[:, :2], half[:, :2])
+    np.testing.assert_array_equal(coarse[:, 2:], w[:, 2:])
+
+
+@pytest.mark.parametrize("layer", [Mapping(4, 1), StyleGANMapping(4, 1)])
+def test_second_derivatives_of_mappings_are_finite_differences(layer):
+    with jax.enable_x64(True):
+        variables = jax.jit(layer.init)(KEY, Z, LABEL)
+        z = jnp.asarray(Z, jnp.float64)
+
+        def run(params, z):
+            return jnp.sin(layer.apply({**variables, "params": params}, z, LABEL))
+
+        params = jax.tree.map(lambda a: a.astype(jnp.float64), variables["params"])
+        check_grads(jax.jit(run), (params, z), 2, ["rev"], 1e-4, 1e-4, eps=1e-5)
+
+
+def test_second_derivatives_are_finite_differences():
+    keys = jax.random.split(KEY, 2)
+    with jax.enable_x64(True):
+        x, w = (jnp.asarray(a[:2], jnp.float64) for a in (X, Z))
+        adaptive, noise = AdaptiveInstanceNorm(), Noise(per_channel=True)
+        affine = jax.tree.map(lambda a: a.astype(jnp.float64), adaptive.init(KEY, x, w))
+        strength = jnp.ones(6, jnp.float64)
+
+        def run(x, w, affine, strength):
+            x = noise.apply({"params": {"strength": strength}}, x, keys)
+            return jnp.sin(adaptive.apply(affine, pixel_norm(x), w))
+
+        check_grads(jax.jit(run), (x, w, affine, strength), 2, ["rev"], 1e-4, 1e-4, eps=1e-5)
