@@ -99,6 +99,14 @@ def _no_average(step: Array) -> float:
     return 0.0
 
 
+class Style(NamedTuple):
+    """A generator in two halves, for what is done between them: truncation, mixing, projection."""
+
+    w: Callable[[Variables, Array, Array | None], Array]  # z [B, Z], label -> [B, layers, F]
+    average: Callable[[Variables], Array]  # -> [F], of w
+    synthesise: Callable[[Variables, Array, Context], Array]  # w -> images [B, H, W, C]
+
+
 class Gan(NamedTuple):
     """A whole method: pure functions and numbers."""
 
@@ -112,6 +120,7 @@ class Gan(NamedTuple):
     memory: Mapping[str, PyTree] = MappingProxyType({})
     ema: optax.Schedule = _no_average  # step -> decay; 0 keeps the last weights
     conditional: bool = False  # `generate` needs the batch's labels
+    style: Style | None = None  # where there is a w between the latent and the image
 
 
 @struct.dataclass

@@ -86,7 +86,7 @@ class EqualizedConv(nn.Module):
         if self.convolve is None:
             y = conv(x, kernel, self.stride, self.padding)
         else:
-            y = self.convolve(x, kernel.astype(x.dtype))
+            y = self.convolve(x, kernel)
         return add(y, bias)
 
 

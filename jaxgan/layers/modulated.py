@@ -59,7 +59,7 @@ def modulated_conv(
     Returns:
       [B, h, w, O] in the dtype of `x`.
     """
-    y = convolve(x * style[:, None, None].astype(x.dtype), w.astype(x.dtype))
+    y = convolve(x * style[:, None, None].astype(x.dtype), w)
     if not demodulate:
         return y
     return y * demodulation(w, style)[:, None, None].astype(y.dtype)

@@ -6,7 +6,7 @@ its taps along one axis, of which only the ratios matter, and a map is zero outs
 R3GAN's, too: its official code convolves the [1, 2, 1] of its options with [1, 1].
 
 A filter runs along one axis after the other, as a sum of shifted maps for each phase of the larger
-map: on a CPU a depthwise convolution takes 25 to 500 times as long. The derivative is the
+map: on a CPU a depthwise convolution takes fifty times as long, and more. The derivative is the
 adjoint filter and as fast, to any order; forward (`jax.jvp`) it cannot be taken.
 """
 
