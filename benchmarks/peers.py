@@ -51,6 +51,7 @@ ROWS = {
     "wgan_gp_64_b32": Row("wgan_gp", {}, 64, 3, 32),
     "wgan_gp_64_b64": Row("wgan_gp", {}, 64, 3, 64),
     "wgan_gp_64_tags": Row("wgan_gp", {}, 64, 3, 32, "tags", 24),
+    "sagan_64_w16": Row("sagan", {"width": 16}, 64, 3, 32, "class", 10),
     "improved_mnist": Row("improved", {}, 28, 1, 64, "class", 10),
 }
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.nn.utils.parametrizations import spectral_norm
 
 
 class Setting(NamedTuple):
@@ -210,7 +212,163 @@ def improved(config, size: int, channels: int, labels: int) -> Networks:
     )
 
 
-NETWORKS = {"gan": mlp, "dcgan": dcgan, "wgan_gp": wgan_gp, "improved": improved}
+def _conv(inputs: int, outputs: int, kernel: int, *, bias: bool = True) -> nn.Module:
+    return spectral_norm(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=bias))
+
+
+class ConditionalNorm(nn.Module):
+    """Batch normalisation whose scale and bias depend on the label."""
+
+    def __init__(self, features: int, labels: int):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(features, affine=False)
+        self.scale = nn.Linear(labels, features, bias=False)
+        self.bias = nn.Linear(labels, features, bias=False)
+        nn.init.zeros_(self.scale.weight)
+        nn.init.zeros_(self.bias.weight)
+
+    def forward(self, x, label):
+        scale, bias = 1 + self.scale(label), self.bias(label)
+        return torch.addcmul(bias[:, :, None, None], scale[:, :, None, None], self.norm(x))
+
+
+class Attention(nn.Module):
+    """Self-attention with keys and values pooled."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.query = _conv(channels, channels // 8, 1, bias=False)
+        self.key = _conv(channels, channels // 8, 1, bias=False)
+        self.value = _conv(channels, channels // 2, 1, bias=False)
+        self.out = _conv(channels // 2, channels, 1, bias=False)
+        self.gain = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        query = self.query(x).flatten(2)
+        key = F.max_pool2d(self.key(x), 2).flatten(2)
+        value = F.max_pool2d(self.value(x), 2).flatten(2)
+        weights = torch.bmm(query.transpose(1, 2), key).softmax(-1)
+        read = torch.bmm(value, weights.transpose(1, 2)).unflatten(2, x.shape[2:])
+        return x + self.gain * self.out(read)
+
+
+class Up(nn.Module):
+    """A residual block of SAGAN's generator."""
+
+    def __init__(self, inputs: int, outputs: int, labels: int):
+        super().__init__()
+        self.norms = nn.ModuleList([ConditionalNorm(c, labels) for c in (inputs, outputs)])
+        self.first, self.second = _conv(inputs, outputs, 3), _conv(outputs, outputs, 3)
+        self.skip = _conv(inputs, outputs, 1)
+
+    def forward(self, x, label):
+        y = F.interpolate(F.relu(self.norms[0](x, label)), scale_factor=2)
+        y = self.second(F.relu(self.norms[1](self.first(y), label)))
+        return y + F.interpolate(self.skip(x), scale_factor=2)
+
+
+class Down(nn.Module):
+    """A residual block of SAGAN's discriminator; the first sees pixels, the last halves nothing."""
+
+    def __init__(self, inputs: int, outputs: int, *, sees_pixels: bool, halve: bool):
+        super().__init__()
+        self.sees_pixels, self.halve = sees_pixels, halve
+        self.first, self.second = _conv(inputs, outputs, 3), _conv(outputs, outputs, 3)
+        self.skip = _conv(inputs, outputs, 1) if halve else None
+
+    def forward(self, x):
+        y = self.second(F.relu(self.first(x if self.sees_pixels else F.relu(x))))
+        if self.halve:
+            x, y = self.skip(F.avg_pool2d(x, 2)), F.avg_pool2d(y, 2)
+        return x + y
+
+
+class AttentiveGenerator(nn.Module):
+    """The generator of `jaxgan.models.sagan` with labels."""
+
+    def __init__(self, config, size: int, channels: int, labels: int):
+        super().__init__()
+        doublings = (size // 4).bit_length() - 1
+        widths = [config.width * min(2**i, 16) for i in reversed(range(doublings))]
+        self.top = widths[0]
+        self.linear = spectral_norm(nn.Linear(config.latent_size, 16 * widths[0]))
+        self.blocks = nn.ModuleList(
+            Up(inputs, outputs, labels)
+            for inputs, outputs in zip([widths[0], *widths], widths, strict=False)
+        )
+        self.side, number = _attending(config, size)
+        self.attention = Attention(widths[max(0, doublings - number - 1)])
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.last = _conv(widths[-1], channels, 3)
+
+    def forward(self, z, label):
+        x = self.linear(z).unflatten(1, (self.top, 4, 4))
+        for block in self.blocks:
+            if x.shape[-1] == self.side:
+                x = self.attention(x)
+            x = block(x, label)
+        return torch.tanh(self.last(F.relu(self.norm(x))))
+
+
+class Projection(nn.Module):
+    """What the label adds to the score."""
+
+    def __init__(self, features: int, labels: int):
+        super().__init__()
+        self.embed = spectral_norm(nn.Linear(labels, features, bias=False))
+
+    def forward(self, features, label):
+        return (features * self.embed(label)).sum(1)
+
+
+class AttentiveDiscriminator(nn.Module):
+    """The discriminator of `jaxgan.models.sagan` with labels."""
+
+    def __init__(self, config, size: int, channels: int, labels: int):
+        super().__init__()
+        halved = (size // 4).bit_length() - 1
+        widths = [config.width * min(2**i, 16) for i in range(halved)]
+        self.blocks = nn.ModuleList(
+            Down(inputs, outputs, sees_pixels=i == 0, halve=True)
+            for i, (inputs, outputs) in enumerate(zip([channels, *widths], widths, strict=False))
+        )
+        self.blocks.append(Down(widths[-1], widths[-1], sees_pixels=False, halve=False))
+        self.side, number = _attending(config, size)
+        self.attention = Attention(widths[number - 1])
+        self.linear = spectral_norm(nn.Linear(widths[-1], 1))
+        self.projection = Projection(widths[-1], labels)
+
+    def forward(self, x, label):
+        for number, block in enumerate(self.blocks, 1):
+            x = block(x)
+            if x.shape[-1] == self.side and number < len(self.blocks):
+                x = self.attention(x)
+        features = F.relu(x).sum((2, 3))
+        return self.linear(features)[:, 0] + self.projection(features, label)
+
+
+def _attending(config, size: int) -> tuple[int, int]:
+    """The side of the map that attends, and how often the image is halved to it."""
+    side = min(max(config.attention), size // 2)
+    return side, (size // side).bit_length() - 1
+
+
+def sagan(config, size: int, channels: int, labels: int) -> Networks:
+    """The networks of `jaxgan.models.sagan` at a power of two."""
+    return Networks(
+        AttentiveGenerator(config, size, channels, labels),
+        AttentiveDiscriminator(config, size, channels, labels),
+    )
+
+
+def move_vectors(network: nn.Module, move: bool) -> None:
+    """Whether each further pass in training moves the vectors of spectral normalisation."""
+    for module in network.modules():
+        if isinstance(module, parametrize.ParametrizationList):
+            module.train(move)
+
+
+NETWORKS = {"gan": mlp, "dcgan": dcgan, "wgan_gp": wgan_gp, "improved": improved, "sagan": sagan}
 
 
 def training(
@@ -240,7 +398,8 @@ def training(
     betas = (config.beta1, config.beta2)
     fused = setting.fused_adam or None
     g_adam = torch.optim.Adam(g.parameters(), config.learning_rate, betas, fused=fused)
-    d_adam = torch.optim.Adam(d.parameters(), config.learning_rate, betas, fused=fused)
+    rate = getattr(config, "discriminator_learning_rate", None) or config.learning_rate
+    d_adam = torch.optim.Adam(d.parameters(), rate, betas, fused=fused)
 
     def real():
         chosen = torch.randint(len(images), (batch_size,), device=setting.device)
@@ -300,7 +459,26 @@ def training(
         d.requires_grad_(True)
         return loss
 
-    return {"wgan_gp": wasserstein, "improved": classes_and_generated}.get(model, minimax)
+    def hinge():
+        image, label = real()
+        with torch.no_grad():
+            fake = g(latents(), label)
+        # As in the official code, one pass of its own moves each player's vectors.
+        move_vectors(d, True)
+        loss = F.relu(1 - d(image, label)).mean()
+        move_vectors(d, False)
+        minimize(d_adam, loss + F.relu(1 + d(fake, label)).mean())
+        d.requires_grad_(False)
+        move_vectors(g, True)
+        fake = g(latents(), label)
+        move_vectors(g, False)
+        loss = minimize(g_adam, -d(fake, label).mean())
+        d.requires_grad_(True)
+        return loss
+
+    move_vectors(g, False)
+    steps = {"wgan_gp": wasserstein, "improved": classes_and_generated, "sagan": hinge}
+    return steps.get(model, minimax)
 
 
 def _gradient_penalty(d: Callable, real: Tensor, fake: Tensor) -> Tensor:

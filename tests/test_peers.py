@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT
+from flax.traverse_util import flatten_dict
 
 from jaxgan.core import AXIS, Context, Plan
 from jaxgan.data import DataSpec
@@ -23,6 +24,7 @@ CASES = {
     "wgan_gp": ("wgan_gp", {"width": 4}, 16, 3),
     "wgan_gp with labels": ("wgan_gp", {"width": 4}, 16, 3, 5),
     "improved": ("improved", {"width": 4, "group": 4}, 28, 1, 3),
+    "sagan": ("sagan", {"width": 8}, 16, 3, 3),
 }
 CASES = {name: case if len(case) == 5 else (*case, 0) for name, case in CASES.items()}
 
@@ -49,7 +51,13 @@ def test_networks_compute_what_pytorchs_do(
     )
     networks = torch_models.NETWORKS[model](config, size, channels, labels)
     for player, network in zip(("generator", "discriminator"), networks, strict=True):
-        _carry(variables[player], network.train(train))
+        network.train(train)
+        if model == "sagan":
+            variables[player] = _with_unit_vectors(variables[player])
+            torch_models.move_vectors(network, False)
+            _carry_by_path(variables[player], network)
+        else:
+            _carry(variables[player], network)
     context = Context(0, None, {}, train)
     label = np.eye(labels, dtype=np.float32)[np.arange(8) % labels] if labels else None
     torch_label = None if label is None else torch.tensor(label)
@@ -162,3 +170,65 @@ def _features_by_channels(params, network):
     last = params["Dense_0"]
     mixed = np.concatenate([reorder(last["kernel"]), last["kernel"][338:]])
     return {**params, "Dense_0": {**last, "kernel": mixed}}
+
+
+# SAGAN's modules are nested: what turns the path of a PyTorch weight into that of Flax's, in order.
+_PATHS = {
+    "norms.": "ConditionalBatchNorm_",
+    ".norm.running_": ".",
+    "norm.running_": "BatchNorm_0.",
+    "norm.weight": "BatchNorm_0.scale",
+    "norm.bias": "BatchNorm_0.bias",
+    ".parametrizations.weight.original": ".kernel",
+    ".parametrizations.weight.0._": ".",
+    ".weight": "",
+    "first.": "SpectralConv_0.",
+    "second.": "SpectralConv_1.",
+    "skip.": "SpectralConv_2.",
+    "last.": "SpectralConv_0.",
+    "linear.": "SpectralDense_0.",
+    "projection.": "Projection_0.",
+    "attention.": "attention_8.",
+}
+
+
+def _with_unit_vectors(variables):
+    """Spectral vectors with which no drawn kernel is divided by something near zero."""
+
+    def vectors(params, old):
+        if "kernel" not in params:
+            return {name: vectors(params[name], x) for name, x in old.items()}
+        u = old["u"] / np.linalg.norm(old["u"])
+        v = params["kernel"].reshape(-1, len(u)) @ u
+        return {"u": u, "v": v / np.linalg.norm(v)}
+
+    return {**variables, "spectral": vectors(variables["params"], variables["spectral"])}
+
+
+def _carry_by_path(variables, network):
+    """Copies the variables of a SAGAN's player."""
+    arrays = {}
+    for tree in variables.values():
+        arrays |= flatten_dict(tree, sep=".")
+    shapes = {path: np.shape(x) for path, x in arrays.items()}
+    generator = "Up_0" in variables["params"]
+    if generator:  # its linear layer's features are [H, W, C] here and [C, H, W] there
+        for path in ("SpectralDense_0.kernel", "SpectralDense_0.bias", "SpectralDense_0.u"):
+            x = np.reshape(arrays[path], (*shapes[path][:-1], 4, 4, -1))
+            arrays[path] = np.moveaxis(x, -1, -3).reshape(shapes[path])
+    state = {}
+    for name in network.state_dict():
+        path = name.replace("blocks.", "Up_" if generator else "Down_")
+        for old, new in _PATHS.items():
+            path = path.replace(old, new)
+        if path.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(0)
+            continue
+        x = arrays.pop(path)
+        if path.endswith(".v"):
+            *positions, inputs, _ = shapes[path[:-1] + "kernel"]
+            x = np.moveaxis(np.reshape(x, (*positions, inputs)), -1, 0).reshape(-1)
+        x = np.transpose(x, (3, 2, 0, 1) if x.ndim == 4 else None)
+        state[name] = torch.tensor(np.array(x))
+    assert not arrays
+    network.load_state_dict(state)
