@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import sys
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 from commands import load, run
+from conftest import ROOT
 from helpers import noise_images
 
 from jaxgan.errors import UsageError
@@ -125,7 +128,8 @@ def test_pictures_of_another_size_are_refused():
 def evaluator(tmp_path_factory):
     """The i-CLEVR exercise's, with made-up weights, and its file."""
     torch = pytest.importorskip("torch", reason="the weights are made up by PyTorch")
-    import torch_networks
+    with mock.patch.object(sys, "path", [str(ROOT / "benchmarks"), *sys.path]):
+        import torch_networks
 
     network = torch_networks.make_up(torch_networks.ResNet18(24))
     path = tmp_path_factory.mktemp("evaluator") / "classifier_weight.pth"
