@@ -269,18 +269,37 @@ def _all_finite(tree):
     return jnp.isfinite(jnp.stack(sums)).all()
 
 
-def _select(condition, new, old):
+def _like(new, old):
     # The mean over the devices makes floats of integers: they become what they were.
-    return jax.tree.map(lambda n, o: jnp.where(condition, n.astype(o.dtype), o), new, old)
+    return jax.tree.map(lambda n, o: n.astype(o.dtype), new, old)
 
 
-def update_step(gan: Gan, number: int) -> Callable:
+def _select(condition, new, old):
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), _like(new, old), old)
+
+
+def _pieces(batch, count):
+    """Cuts a batch into contiguous pieces of equal size."""
+    size = len(batch["index"])
+    if size % count:
+        raise ValueError(f"{size} examples cannot be looked at in {count} equal pieces")
+    return [
+        {name: x[start : start + size // count] for name, x in batch.items()}
+        for start in range(0, size, size // count)
+    ]
+
+
+def update_step(gan: Gan, number: int, micro_batches: int = 1) -> Callable:
     """Builds the pure step (state, batch, rng) -> (state, metrics) of update `number`.
 
     It runs per device, with the axis `AXIS` in scope: the batch is the device's part, state, key
     and results are the same everywhere. The key must be the run's, folded with the repeat. The
     update changes its player's variables and optimiser state, the memory, and the skip counter. A
     loss, gradient or new variable that is not finite on any device undoes all but the counter.
+
+    The part is looked at in `micro_batches` equal pieces, one after the other, whose gradients are
+    averaged: more take less memory. What looks at a whole batch, such as batch normalisation, then
+    looks at a piece.
     """
     update = gan.updates[number]
     player, tx = update.player, gan.optimizers[update.player]
@@ -291,12 +310,30 @@ def update_step(gan: Gan, number: int) -> Callable:
         total, memory, metrics = _evaluate(update, view)
         return total, (stats[player], memory, metrics)
 
+    def look(state, batch, rng):
+        params = state.variables[player]["params"]
+        value, grads = jax.value_and_grad(loss, has_aux=True)(params, state, batch, rng)
+        (total, (stats, memory, metrics)), grads = jax.lax.pmean((value, grads), AXIS)
+        return (total, grads, metrics), (stats, memory)
+
+    def look_by_pieces(state, batch, rng):
+        pieces = _pieces(batch, micro_batches)
+        found, (stats, memory) = look(state, pieces[0], rng)
+        for piece in pieces[1:]:
+            # No piece before its predecessor is done, or all would need their memory at once.
+            piece, found = jax.lax.optimization_barrier((piece, found))
+            own = {**stats, "params": state.variables[player]["params"]}
+            variables = {**state.variables, player: _like(own, state.variables[player])}
+            state = state.replace(variables=variables, memory=_like(memory, dict(state.memory)))
+            more, (stats, memory) = look(state, piece, rng)
+            found = jax.tree.map(jnp.add, found, more)
+        return jax.tree.map(lambda x: x / micro_batches, found), (stats, memory)
+
     def step(state, batch, rng):
         rng = jax.random.fold_in(jax.random.fold_in(rng, number), state.step)
         old = state.variables[player]
-        value, grads = jax.value_and_grad(loss, has_aux=True)(old["params"], state, batch, rng)
-        value, grads = jax.lax.pmean((value, grads), AXIS)
-        total, (stats, memory, metrics) = value
+        seen, (stats, memory) = look_by_pieces(state, batch, rng)
+        total, grads, metrics = seen
         delta, opt = tx.update(grads, state.opt[player], old["params"])
         own = {**stats, "params": optax.apply_updates(old["params"], delta)}
         finite = _all_finite((total, grads, own))

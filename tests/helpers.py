@@ -131,12 +131,12 @@ def split(batch: Batch, devices: int) -> Batch:
     return {name: x.reshape(devices, -1, *x.shape[1:]) for name, x in batch.items()}
 
 
-def virtual(gan: Gan, number: int = 0, devices: int = 1):
+def virtual(gan: Gan, number: int = 0, devices: int = 1, micro_batches: int = 1):
     """Update `number` as (state, batch [B, ...], rng) -> (state, metrics), played by vmap.
 
     An oracle for pmap on any number of devices; nothing is donated.
     """
-    step = update_step(gan, number)
+    step = update_step(gan, number, micro_batches)
     played = jax.jit(jax.vmap(step, in_axes=(None, 0, None), out_axes=None, axis_name=AXIS))
     return lambda state, batch, rng: played(state, split(batch, devices), rng)
 

@@ -7,6 +7,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from helpers import (
     DISCRIMINATOR,
@@ -15,12 +16,15 @@ from helpers import (
     TOY,
     first_state,
     float_batch,
+    noise_images,
     on_host,
+    small_model,
     toy_dataset,
     virtual,
 )
 
 from jaxgan.core import (
+    PLAYERS,
     GanState,
     Update,
     draws,
@@ -536,3 +540,49 @@ def test_collections_other_than_parameters_and_batch_statistics_are_copied():
     state = state.replace(variables={**state.variables, "generator": generator}, ema=ema)
     after = on_host(end_step(TOY._replace(ema=lambda step: 0.9))(state))
     np.testing.assert_array_equal(after.ema["spectral"]["u"], [0, 1, 2])
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize("number", [0, 1])
+def test_gradients_of_pieces_average_to_that_of_the_batch(number, devices):
+    dataset = noise_images(8, 8)
+    gan = small_model("gan", dataset)  # nothing in it looks at the whole batch
+    gan = gan._replace(optimizers={player: optax.sgd(0.1) for player in PLAYERS})
+    batch = {"image": dataset.images, "index": np.arange(8, dtype=np.int32)}
+    state = first_state(gan)
+    whole, metrics = virtual(gan, number, devices)(state, batch, KEY)
+    for micro_batches in (2, 4):
+        pieces, measured = virtual(gan, number, devices, micro_batches)(state, batch, KEY)
+        chex.assert_trees_all_close(pieces, whole, rtol=1e-5, atol=1e-6)
+        chex.assert_trees_all_close(measured, metrics, rtol=1e-5)
+
+
+def test_statistics_go_from_piece_to_piece():
+    batch = float_batch(8)
+    pieces = [{name: x[i : i + 4] for name, x in batch.items()} for i in (0, 4)]
+    state = first_state()
+    # The toy's generator looks at its latents' mean; without a rate only the statistics move.
+    gan = TOY._replace(optimizers={player: optax.sgd(0.0) for player in PLAYERS})
+    expected = state
+    for piece in pieces:
+        expected, _ = virtual(gan, 1)(expected, piece, KEY)
+    found, _ = virtual(gan, 1, micro_batches=2)(state, batch, KEY)
+    mean = found.variables["generator"]["batch_stats"]["mean"]
+    np.testing.assert_allclose(
+        mean, expected.variables["generator"]["batch_stats"]["mean"], rtol=1e-6
+    )
+    assert (mean != state.variables["generator"]["batch_stats"]["mean"]).any()
+
+
+def test_a_batch_of_unequal_pieces_is_refused():
+    with pytest.raises(ValueError, match="8 examples cannot be looked at in 3 equal pieces"):
+        virtual(TOY, 0, micro_batches=3)(first_state(), float_batch(8), KEY)
+
+
+def test_a_piece_with_nan_undoes_the_whole_update():
+    batch = float_batch(8)
+    batch["image"][6, 0, 0, 0] = np.nan
+    state = first_state()
+    after, _ = virtual(TOY, 0, micro_batches=2)(state, batch, KEY)
+    chex.assert_trees_all_equal(after.variables, state.variables)
+    assert after.skipped["total"] == 1
