@@ -122,14 +122,23 @@ def test_half_precision_is_kept():
     )
 
 
+def test_channels_are_divided_and_rounded_down():
+    layer = SelfAttention(8, 2)
+    params = jax.eval_shape(lambda: layer.init(KEY, jnp.zeros((1, 2, 2, 15)), refresh=False))
+    kernels = {
+        n: params["params"][n]["kernel"].shape[-2:] for n in ("query", "key", "value", "out")
+    }
+    assert kernels == {"query": (15, 1), "key": (15, 1), "value": (15, 7), "out": (7, 15)}
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "message"),
     [
-        (SelfAttention(), (1, 2, 2, 12), "12 channels cannot be divided by key_divisor=8"),
-        (SelfAttention(4, 5), (1, 2, 2, 4), "4 channels cannot be divided by value_divisor=5"),
+        (SelfAttention(), (1, 2, 2, 7), "7 channels are fewer than key_divisor=8"),
+        (SelfAttention(4, 5), (1, 2, 2, 4), "4 channels are fewer than value_divisor=5"),
         (SelfAttention(), (1, 3, 2, 8), "3x2 cannot be pooled .* pool=False"),
     ],
 )
-def test_what_cannot_be_divided_is_refused(layer, shape, message):
+def test_what_does_not_fit_is_refused(layer, shape, message):
     with pytest.raises(ValueError, match=message):
         layer.init(KEY, jnp.zeros(shape), refresh=False)

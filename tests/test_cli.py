@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from commands import (
@@ -247,7 +248,9 @@ def test_a_recipe_makes_its_gan(recipe, monkeypatch):
         spec = DataSpec(flags.dataset, flags.image_size or size, channels, kind, names)
     script = load("train", f"--flagfile={recipe}")
     config = script.shared.make_config(flags.model, flags.set)
-    assert isinstance(MODELS[flags.model].make(spec, config, Plan(flags.batch_size, 1)), Gan)
+    gan = MODELS[flags.model].make(spec, config, Plan(flags.batch_size, 1))
+    assert isinstance(gan, Gan)
+    jax.eval_shape(gan.init, jax.random.key(0))
 
 
 def test_what_follows_a_recipe_overrides_it(monkeypatch):

@@ -37,8 +37,8 @@ class SelfAttention(nn.Module):
     what to log to see whether attention is used.
 
     Attributes:
-      key_divisor: queries and keys have C / key_divisor channels.
-      value_divisor: values have C / value_divisor channels.
+      key_divisor: queries and keys have C / key_divisor channels, rounded down.
+      value_divisor: values have C / value_divisor channels, rounded down.
       pool: whether keys and values are max-pooled 2x2, a quarter of the memory.
     """
 
@@ -51,7 +51,7 @@ class SelfAttention(nn.Module):
         """[B, H, W, C] -> [B, H, W, C].
 
         Raises:
-          ValueError: if C cannot be divided, or a side cannot be halved where keys are pooled.
+          ValueError: if C is less than a divisor, or a side cannot be halved where keys are pooled.
         """
         batch, height, width, channels = x.shape
         _check(channels, self.key_divisor, "key_divisor")
@@ -82,8 +82,7 @@ def _max_pool(x: Array) -> Array:
 
 
 def _check(channels: int, divisor: int, name: str) -> None:
-    if channels % divisor or not channels:
+    if channels < divisor:
         raise ValueError(
-            f"SelfAttention: {channels} channels cannot be divided by {name}={divisor}; use a "
-            "divisor of the width"
+            f"SelfAttention: {channels} channels are fewer than {name}={divisor}; use a smaller one"
         )

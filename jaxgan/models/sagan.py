@@ -12,7 +12,7 @@ lab course on i-CLEVR trains them: DCGAN's, kernel 4, with spectral normalisatio
 the last, attention with values of the full width and without pooling, and labels as `dcgan` takes
 them. The attention's convolutions are normalised here, and a further one follows it. The port
 attends at 16 and 32 px in the generator, 8 and 4 in the discriminator; `hinge=false penalty=10`
-is its loss.
+is the lab's loss.
 """
 
 from __future__ import annotations
