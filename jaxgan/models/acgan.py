@@ -20,6 +20,7 @@ from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec, require_labels
 from jaxgan.errors import UsageError
 from jaxgan.layers.conv import Conv, ConvTranspose
+from jaxgan.layers.dense import Dense
 from jaxgan.layers.norm import BatchNorm
 from jaxgan.models.common import dropout, fold, noise_gan
 
@@ -52,7 +53,7 @@ class Generator(nn.Module):
     @nn.compact
     def __call__(self, z, label, context):
         side = self.size >> len(self.widths)
-        x = nn.Dense(side * side * self.widths[0], kernel_init=_normal)(
+        x = Dense(side * side * self.widths[0], kernel_init=_normal)(
             jnp.concatenate([z, label], -1)
         )
         x = nn.relu(x).reshape(-1, side, side, self.widths[0])
@@ -83,7 +84,7 @@ class Discriminator(nn.Module):
             if context.train:
                 x = dropout(x, fold(context.rng, number), self.dropout)
         x = x.reshape(len(x), -1)
-        heads = nn.Dense(1 + self.labels, kernel_init=_normal)(x)
+        heads = Dense(1 + self.labels, kernel_init=_normal)(x)
         return Scores(heads[:, 0], label=heads[:, 1:], features=x)
 
 

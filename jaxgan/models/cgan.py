@@ -16,6 +16,7 @@ from jax import numpy as jnp
 from jaxgan import losses, optim
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec, require_labels
+from jaxgan.layers.dense import Dense
 from jaxgan.models.common import dropout, fold, noise_gan, torch_dense
 
 
@@ -36,7 +37,7 @@ class Config:
 def _with_label(x, label):
     """[B, F] and [B, K] to [B, F + K]: an embedding of each class, or the sum of the tags'."""
     count = label.shape[-1]
-    embedding = nn.Dense(count, use_bias=False, kernel_init=nn.initializers.normal(1.0))
+    embedding = Dense(count, use_bias=False, kernel_init=nn.initializers.normal(1.0))
     return jnp.concatenate([x, embedding(label)], -1)
 
 

@@ -13,6 +13,7 @@ from flax import linen as nn
 from jaxgan.core import Array, Context, Fake, Gan, Update
 from jaxgan.data import DataSpec
 from jaxgan.errors import UsageError
+from jaxgan.layers.dense import Dense
 
 
 def normal_latents(rng: Array, size: int) -> Array:
@@ -111,10 +112,10 @@ def halvings(who: str, size: int) -> tuple[int, int]:
     return count, side
 
 
-def torch_dense(features: int, fan_in: int) -> nn.Dense:
+def torch_dense(features: int, fan_in: int) -> Dense:
     """A dense layer initialised as PyTorch's Linear: uniform in +-1 / sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)
-    return nn.Dense(
+    return Dense(
         features,
         kernel_init=nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform"),
         bias_init=lambda rng, shape, dtype: (

@@ -20,6 +20,7 @@ from jaxgan import losses, optim
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
 from jaxgan.layers.conv import Conv, ConvTranspose
+from jaxgan.layers.dense import Dense
 from jaxgan.layers.norm import BatchNorm
 from jaxgan.models.common import as_plane, beside_latents, halvings, noise_gan, takes_labels
 
@@ -72,7 +73,7 @@ class Generator(nn.Module):
         z = beside_latents(z, label)
         widths = [self.width * 2**i for i in reversed(range(doublings))]
         if self.linear_stem:
-            stem = nn.Dense(side * side * widths[0], use_bias=False, kernel_init=_normal)(z)
+            stem = Dense(side * side * widths[0], use_bias=False, kernel_init=_normal)(z)
         else:
             stem = ConvTranspose(widths[0], side, use_bias=False, kernel_init=_normal)(
                 z[:, None, None]
