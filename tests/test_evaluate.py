@@ -22,6 +22,7 @@ from jaxgan.evaluate import (
 from jaxgan.evaluations import Entry
 from jaxgan.metrics.network import Network, Reading, each_channel
 from jaxgan.metrics.protocol import Measured, Protocol, check_comparable
+from jaxgan.metrics.suite import METRICS, Evidence
 from jaxgan.record import Schedule
 from jaxgan.train import train
 
@@ -291,3 +292,29 @@ def test_evaluating_does_not_change_the_training(tmp_path):
     measured = _train(tmp_path / "measured", 4, _evaluator(metrics=("frechet",)))
     jax.tree.map(np.testing.assert_array_equal, plain, measured)
     assert len(evaluations.read(tmp_path / "measured")) == 2
+
+
+def test_modes_are_read_from_three_digits():
+    digits = np.random.default_rng(0).integers(0, 10, (300, 3))
+    logits = np.eye(10, dtype=np.float32)[digits].reshape(300, 30)
+    reader = PIXELS._replace(
+        name="classifier_each_channel",
+        read=lambda variables, images: Reading(jnp.zeros((len(images), 2)), logits[: len(images)]),
+    )
+    seen = read_pictures(reader, [np.zeros((300, 2, 2, 3), np.uint8)], 300)
+    evaluator = dataclasses.replace(_evaluator(metrics=("modes",)), network=reader)
+    assert not evaluator.obstacles()
+    evidence = Evidence(reader, seen, seen, 0, None)
+    measured = METRICS["modes"].measure(evidence)
+    assert measured["modes"].value == len({*(digits @ [100, 10, 1])})
+    assert measured["modes"].low < measured["modes"].value + 20
+    assert measured["modes_divergence"].value > 0
+
+
+def test_paths_between_latents_have_lengths():
+    evaluator = _evaluator(metrics=("ppl",))
+    measured = evaluator(first_state()).entry.metrics["pixels_path_length"]
+    assert 0 < measured.low < measured.value < measured.high < np.inf
+    # A generator that does not look at its latents: every path is a point.
+    constant = first_state().replace(ema=jax.tree.map(lambda x: 0 * x, first_state().ema))
+    assert evaluator(constant).entry.metrics["pixels_path_length"].value == 0
