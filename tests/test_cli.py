@@ -25,6 +25,7 @@ from jaxgan import data, log
 from jaxgan.core import Gan, Plan
 from jaxgan.data import DataSpec
 from jaxgan.models import MODELS
+from jaxgan.stages import gan_at
 
 RECIPES = sorted((EXPERIMENTS / "recipes").glob("*.cfg"))
 
@@ -247,7 +248,8 @@ def test_a_recipe_makes_its_gan(recipe, monkeypatch):
         spec = DataSpec(flags.dataset, flags.image_size or size, channels, kind, names)
     script = load("train", f"--flagfile={recipe}")
     config = script.shared.make_config(flags.model, flags.set)
-    assert isinstance(MODELS[flags.model].make(spec, config, Plan(flags.batch_size, 1)), Gan)
+    made = MODELS[flags.model].make(spec, config, Plan(flags.batch_size, 1))
+    assert isinstance(gan_at(made, 1), Gan)
 
 
 def test_what_follows_a_recipe_overrides_it(monkeypatch):
