@@ -17,6 +17,7 @@ from jaxgan import host, train
 from jaxgan.core import Plan, images_drawn
 from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.models import MODELS
+from jaxgan.stages import gan_at
 
 flags.DEFINE_integer("threads", 2, "CPU cores, the same for all.", lower_bound=1)
 flags.DEFINE_integer("repeats", 5, "Blocks a side, taken in turn.", lower_bound=1)
@@ -93,7 +94,8 @@ def ours(row: Row, images: np.ndarray) -> Side:
     names = tuple(map(str, range(row.labels)))
     spec = DataSpec("noise", row.size, row.channels, row.label_kind, names, True)
     labels = noise_labels(row, len(images))
-    gan = MODELS[row.model].make(spec, row.config(), Plan(row.batch_size, 1_000_000))
+    made = MODELS[row.model].make(spec, row.config(), Plan(row.batch_size, 1_000_000))
+    gan = gan_at(made, 1_000_000)
     data = batches(Dataset(spec, images, labels, "noise"), seed=0, batch_size=row.batch_size)
     state = train.init(gan, 0)
     params = [variables["params"] for variables in state.variables.values()]

@@ -34,7 +34,7 @@ from jaxgan.findings import Material, Nearest, look
 from jaxgan.metrics.panel import Finding
 from jaxgan.metrics.protocol import check_comparable, differences
 from jaxgan.metrics.suite import higher_is_better
-from jaxgan.train import init
+from jaxgan.stages import as_stages, gan_at, holding, template
 
 SHOWN = 8  # samples beside their neighbours in the report
 
@@ -74,7 +74,7 @@ def run(names: Sequence[str]) -> None:
     """Evaluates as the flags say."""
     workdir = pathlib.Path(FLAGS.workdir)
     settings = jaxgan.workdir.read(workdir)
-    gan = shared.make_gan(settings)
+    made = shared.make_gan(settings)
     dataset = shared.load_again(settings, FLAGS.data_dir, FLAGS.tags)
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
         steps = there = checkpointer.steps()
@@ -82,7 +82,7 @@ def run(names: Sequence[str]) -> None:
             raise UsageError(f"{workdir} has no checkpoint yet; let the training save one")
         if FLAGS.checkpoint != "all":
             steps = [shared.chosen_step(FLAGS.workdir, FLAGS.checkpoint, there)]
-        labels, conditions = _asked(gan, dataset)
+        labels, conditions = _asked(gan_at(made, 0), dataset)
         network = feature_flags.network(dataset.spec)
         reference = read_reference(
             network,
@@ -93,7 +93,7 @@ def run(names: Sequence[str]) -> None:
             title="real pictures",
         )
         evaluator = Evaluator(
-            gan,
+            made,
             network,
             dataset,
             reference,
@@ -106,16 +106,17 @@ def run(names: Sequence[str]) -> None:
             progress=True,
         )
         feature_flags.report_obstacles(evaluator)
-        template = init(gan, settings["seed"])
         for step in steps:
-            state = checkpointer.restore(template, step).state
+            step, state, _ = checkpointer.restore(template(made), step)
             evaluation = evaluator(state, raw=FLAGS.raw)
             evaluations.append(workdir, evaluation.entry)
             _print(evaluation)
     if FLAGS.against is not None:
         _against(evaluation)
+    stages = as_stages(made, dataset.spec.size, settings["batch_size"])
+    stage = stages[holding(stages, step)]
     material = Material(
-        gan,
+        stage.gan,
         state,
         dataset,
         _held_out(settings),
@@ -124,7 +125,7 @@ def run(names: Sequence[str]) -> None:
         reference_order(dataset, FLAGS.num_reference),
         evaluation,
         log.read(workdir / "metrics.jsonl"),
-        settings["batch_size"],
+        stage.batch_size,
     )
     found, neighbours = look(material)
     for finding in found:

@@ -26,7 +26,7 @@ import jaxgan.workdir
 from jaxgan import data, plot, sample
 from jaxgan.checkpoint import Checkpointer
 from jaxgan.errors import UsageError
-from jaxgan.train import init
+from jaxgan.stages import gan_at, template
 
 FLAGS = flags.FLAGS
 flags.declare_key_flag("compilation_cache")
@@ -75,13 +75,14 @@ def main(argv: Sequence[str]) -> None:
 def _drawing() -> tuple[Callable[[], np.ndarray], sample.Rows | None]:
     """Returns what draws the images, once all that it needs has been found, and their labels."""
     settings = jaxgan.workdir.read(FLAGS.workdir)
-    gan = shared.make_gan(settings)
+    made = shared.make_gan(settings)
     folder = pathlib.Path(FLAGS.workdir) / "checkpoints"
     with Checkpointer(folder, read_only=True) as checkpointer:
         step = shared.chosen_step(FLAGS.workdir, FLAGS.checkpoint, checkpointer.steps())
-        restored = checkpointer.restore(init(gan, settings["seed"]), step)
+        restored = checkpointer.restore(template(made), step)
     if restored is None:
         raise UsageError(f"{FLAGS.workdir} has no checkpoint yet; let the training save one")
+    gan = gan_at(made, restored.step)
     variables = sample.generator_variables(restored.state, raw=FLAGS.raw)
 
     rows = _rows(settings, gan.conditional)
@@ -102,6 +103,7 @@ def _drawing() -> tuple[Callable[[], np.ndarray], sample.Rows | None]:
         label=label,
         latent=latent,
         batch_size=FLAGS.batch_size,
+        step=restored.step,
     )
     return draw, rows
 

@@ -23,6 +23,7 @@ from jaxgan.data import Dataset, DataSpec
 from jaxgan.data.errors import DataError
 from jaxgan.errors import UsageError, unknown
 from jaxgan.models import MODELS
+from jaxgan.stages import Made
 from jaxgan.train import NonFiniteError
 
 FLAGS = flags.FLAGS
@@ -80,8 +81,8 @@ def model(name: str):
     return MODELS[name]
 
 
-def make_gan(settings):
-    """Returns the Gan that a run's `config.json` describes."""
+def make_gan(settings) -> Made:
+    """Returns the Gan, or the stages, that a run's `config.json` describes."""
     if not {"model", "config", "data", "batch_size", "steps"} <= settings.keys():
         raise UsageError("this config.json is not of a training; name the --workdir of one")
     module = model(settings["model"])

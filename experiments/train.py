@@ -21,11 +21,12 @@ import shared
 from absl import app, flags
 
 from jaxgan import data, finetune, parallel, summary
-from jaxgan.core import Plan, images_drawn
+from jaxgan.core import Plan
 from jaxgan.errors import UsageError
 from jaxgan.evaluate import Evaluator, labels_as_in, read_reference
 from jaxgan.models import MODELS
 from jaxgan.record import Schedule
+from jaxgan.stages import as_stages, gan_at, holding, images_drawn, steps_drawing
 from jaxgan.train import train
 
 FLAGS = flags.FLAGS
@@ -103,16 +104,16 @@ def _load():
     )
 
 
-def _steps(make, num_examples):
+def _steps(make, spec, num_examples):
     """Returns the number of steps; epochs count the pictures that the first update draws."""
     if FLAGS.epochs is None:
         return FLAGS.steps
     if not math.isfinite(FLAGS.epochs):
         raise UsageError(f"--epochs={FLAGS.epochs} must be a number of epochs, at least 0")
-    gan = make(Plan(FLAGS.batch_size, 0))
-    per_step = images_drawn(gan, FLAGS.batch_size, 1)
-    steps = int(FLAGS.epochs * num_examples / per_step)
+    stages = as_stages(make(Plan(FLAGS.batch_size, 0)), spec.size, FLAGS.batch_size)
+    steps = steps_drawing(stages, FLAGS.epochs * num_examples)
     if steps == 0 < FLAGS.epochs:
+        per_step = images_drawn(stages, 1)
         raise UsageError(
             f"--epochs={FLAGS.epochs} of {num_examples} pictures is less than one step, which "
             f"draws {per_step}; try --epochs={math.ceil(per_step / num_examples)}"
@@ -137,8 +138,9 @@ def run() -> None:
     def make(plan):
         return shared.model(FLAGS.model).make(dataset.spec, config, plan)
 
-    steps = _steps(make, len(dataset))
+    steps = _steps(make, dataset.spec, len(dataset))
     gan = make(Plan(FLAGS.batch_size, steps))
+    _warn_of_stages_left_out(as_stages(gan, dataset.spec.size, FLAGS.batch_size), steps)
     if FLAGS.dry_run:
         table = summary.dry_run(gan, dataset, FLAGS.batch_size, steps, FLAGS.seed)
         if parallel.is_main():
@@ -170,9 +172,19 @@ def run() -> None:
     _report(pathlib.Path(workdir), int(state.step), steps)
 
 
+def _warn_of_stages_left_out(stages, steps):
+    last, reached = stages[-1], stages[holding(stages, steps)]
+    if reached is not last and parallel.is_main():
+        print(
+            f"note: {steps} steps end at {reached.size} px; {last.size} px begin at step "
+            f"{last.first}"
+        )
+
+
 def _evaluator(gan, dataset):
     network = feature_flags.network(dataset.spec)
-    labels = labels_as_in(dataset, FLAGS.evaluate_images) if gan.conditional else None
+    conditional = gan_at(gan, 0).conditional
+    labels = labels_as_in(dataset, FLAGS.evaluate_images) if conditional else None
     evaluator = Evaluator(
         gan,
         network,

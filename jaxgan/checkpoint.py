@@ -16,7 +16,7 @@ import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -117,13 +117,16 @@ class Checkpointer:
         if self._make_way(step, arrays, force):
             self._pending = step, self._writer.submit(self._write, step, arrays, meta)
 
-    def restore(self, template: PyTree, step: int | None = None) -> Restored | None:
+    def restore(
+        self, template: PyTree | Callable[[int], PyTree], step: int | None = None
+    ) -> Restored | None:
         """Reads the newest good step, as host arrays in the structure of the template.
 
         Damaged newer steps are passed over with a warning, and renamed to `<step>.corrupt`.
 
         Args:
-          template: a tree of arrays or of jax.ShapeDtypeStruct, like that given to `save`.
+          template: a tree of arrays or of jax.ShapeDtypeStruct, like that given to `save`; or a
+            function that returns it for a step, where it is not the same at all of them.
           step: read this step and no other.
 
         Returns:
@@ -139,7 +142,8 @@ class Checkpointer:
             return None
         step, arrays, meta = found
         try:
-            return Restored(step, integrity.fit(template, arrays), meta)
+            fitting = template(step) if callable(template) else template
+            return Restored(step, integrity.fit(fitting, arrays), meta)
         except ValueError as error:
             raise CheckpointError(
                 f"{self._path(step)} does not fit: {error}: use the settings of the run, "

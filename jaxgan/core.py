@@ -47,7 +47,7 @@ class Context(NamedTuple):
 class Fake(NamedTuple):
     """A generated batch."""
 
-    image: Array  # [B, H, W, C] in [-1, 1]
+    image: Array  # [B, H, W, C] in [-1, 1], or about there where the last layer is linear
     label: Array | None = None  # [B, K], what it was asked to be
 
 
@@ -143,12 +143,12 @@ class Plan(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """A part of the training of a growing GAN."""
+    """A part of the training of a growing GAN; it lasts until the next one begins."""
 
     gan: Gan
-    size: int
+    size: int  # of the pictures that it generates
     batch_size: int
-    steps: int
+    first: int  # finished steps when it begins
 
 
 def init_state(gan: Gan, rng: Array) -> GanState:

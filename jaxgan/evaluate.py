@@ -17,7 +17,7 @@ from absl import logging
 from tqdm import tqdm
 
 from jaxgan import parallel, sample
-from jaxgan.core import Gan, GanState, Variables
+from jaxgan.core import GanState, Variables
 from jaxgan.data import Dataset, digest
 from jaxgan.errors import UsageError
 from jaxgan.evaluations import Entry
@@ -27,6 +27,7 @@ from jaxgan.metrics.network import Network, Reading
 from jaxgan.metrics.path_length import path_length, slerp
 from jaxgan.metrics.protocol import Protocol
 from jaxgan.metrics.suite import METRICS, Evidence, Seen
+from jaxgan.stages import Made, gan_at
 
 KEPT = 50_000  # features that are kept one by one; the moments are of all
 PATHS = 2000  # for the path length; the paper's 100,000 narrow its interval by seven
@@ -162,7 +163,7 @@ class Evaluator:
       progress: whether to show how far it is.
     """
 
-    gan: Gan
+    gan: Made
     network: Network
     dataset: Dataset
     reference: Seen
@@ -190,7 +191,13 @@ class Evaluator:
 
         def pictures():
             drawn = sample.draw_batches(
-                self.gan, variables, self.num, self.seed, self.labels, batch_size=self.batch_size
+                gan_at(self.gan, step),
+                variables,
+                self.num,
+                self.seed,
+                self.labels,
+                batch_size=self.batch_size,
+                step=step,
             )
             for batch in drawn:
                 shown.append(batch[: max(0, self.images_kept - sum(map(len, shown)))])
@@ -198,7 +205,7 @@ class Evaluator:
 
         title = f"step {step}" if self.progress else None
         fake = read_pictures(self.network, pictures(), self.num, self.labels, title=title)
-        lengths = functools.partial(self._path_lengths, variables)
+        lengths = functools.partial(self._path_lengths, variables, step)
         evidence = Evidence(self.network, self.reference, fake, self.seed, lengths)
         measured = {}
         for name in self.metrics:
@@ -216,20 +223,21 @@ class Evaluator:
             self.num,
             asked=self.labels is not None,
             same_labels=self.network.label_names == self.dataset.spec.label_names,
-            latents=self.gan.latent is not None,
+            latents=gan_at(self.gan, 0).latent is not None,
         )
         found = {name: METRICS[name].obstacle(facts) for name in self.metrics}
         return {name: why for name, why in found.items() if why is not None}
 
-    def _path_lengths(self, variables: Variables) -> np.ndarray:
+    def _path_lengths(self, variables: Variables, step: int) -> np.ndarray:
+        gan = gan_at(self.gan, step)
         places = {"index": np.arange(self.batch_size)}
         if self.labels is not None:
             places["label"] = np.resize(self.labels, (self.batch_size, *self.labels.shape[1:]))
         rng, read = jax.random.key(self.seed), jax.jit(self.network.read)
-        starts, ends = np.split(sample.draw_latents(self.gan, 2 * PATHS, seed=self.seed), 2)
+        starts, ends = np.split(sample.draw_latents(gan, 2 * PATHS, seed=self.seed), 2)
         return path_length(
             lambda latents: sample.pictures(
-                self.gan.generate, variables, {**places, "latent": latents}, rng
+                gan.generate, variables, {**places, "latent": latents}, rng, step
             ),
             lambda pictures: read(self.network.variables, pictures).features,
             starts,

@@ -26,7 +26,7 @@ SHOWN = 3  # neighbours of a sample
 class Material(NamedTuple):
     """What the findings are about."""
 
-    gan: Gan
+    gan: Gan  # of the state's stage
     state: GanState
     dataset: Dataset  # the training's
     held_out: Dataset | None  # pictures of the same kind that were not trained on
@@ -35,7 +35,7 @@ class Material(NamedTuple):
     order: np.ndarray  # [n], which of its pictures those are
     evaluation: Evaluation
     curves: Sequence[Mapping[str, float | None]]  # the lines of metrics.jsonl
-    batch_size: int  # of the training
+    batch_size: int  # of the training, in that stage
 
 
 class Nearest(NamedTuple):
@@ -129,11 +129,12 @@ def _part(labels: np.ndarray | None, rows: slice) -> np.ndarray | None:
 
 def _scores(material: Material, pictures: _Pictures) -> np.ndarray:
     gan, size = material.gan, material.batch_size
+    step = jnp.int32(int(material.state.step))
 
     @jax.jit
     def score(variables, image, label):
         keys = example_keys(jax.random.key(0), jnp.arange(len(image)))
-        context = Context(jnp.zeros((), jnp.int32), keys, material.state.memory, train=False)
+        context = Context(step, keys, material.state.memory, train=False)
         return gan.score(variables, normalise(image), label, context)[0].source
 
     variables = parallel.copies(jax.tree.map(np.asarray, material.state.variables["discriminator"]))

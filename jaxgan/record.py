@@ -15,10 +15,11 @@ from jaxgan import evaluations, parallel, plot, sample
 from jaxgan import workdir as workdirs
 from jaxgan.broadcast import from_process_0
 from jaxgan.checkpoint import Checkpointer
-from jaxgan.core import Gan, GanState, Variables
+from jaxgan.core import GanState, Variables
 from jaxgan.evaluate import Evaluator
 from jaxgan.log import Log
 from jaxgan.metrics.protocol import differences
+from jaxgan.stages import Made, gan_at, template
 
 
 class Schedule(NamedTuple):
@@ -48,7 +49,7 @@ class Record:
 
     def __init__(
         self,
-        gan: Gan,
+        gan: Made,
         workdir: str | pathlib.Path | None,
         schedule: Schedule,
         seed: int,
@@ -90,11 +91,11 @@ class Record:
             if not self._was_there:
                 self._workdir.rmdir()
 
-    def restore(self, template: GanState) -> GanState | None:
+    def restore(self) -> GanState | None:
         """Returns the newest good state as numpy, or None if there is none yet."""
         if self._checkpointer is None:
             return None
-        restored = self._checkpointer.restore(template)
+        restored = self._checkpointer.restore(template(self._gan))
         return None if restored is None else restored.state
 
     def begin(self, step: int) -> None:
@@ -114,7 +115,7 @@ class Record:
         if self._log is None:
             return
         variables = sample.generator_variables(state)
-        grid = self._grid(variables)
+        grid = self._grid(step, variables)
         try:
             plot.save_image(self._workdir / "samples" / f"step_{step:08d}.png", grid)
             self._log.image(step, "samples", grid)
@@ -122,8 +123,9 @@ class Record:
         except OSError as error:
             logging.warning("samples of step %d are lost: %s", step, error)
 
-    def _grid(self, variables: Variables) -> np.ndarray:
-        draw = functools.partial(sample.draw, self._gan, variables, seed=self._seed)
+    def _grid(self, step: int, variables: Variables) -> np.ndarray:
+        gan = gan_at(self._gan, step)
+        draw = functools.partial(sample.draw, gan, variables, seed=self._seed, step=step)
         if self._rows is None:
             return plot.grid(draw(self._schedule.num_samples))
         label = self._rows.label

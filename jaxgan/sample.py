@@ -50,6 +50,7 @@ def draw(
     label: np.ndarray | None = None,
     latent: np.ndarray | None = None,
     batch_size: int = 64,
+    step: int = 0,
 ) -> np.ndarray:
     """Returns uint8 images [num, H, W, C].
 
@@ -63,12 +64,13 @@ def draw(
       label: [num, K], what to draw, for a conditional Gan.
       latent: [num, Z], in place of drawn ones.
       batch_size: images computed at a time.
+      step: of the variables, which says how far the layers of a growing Gan have faded in.
 
     Raises:
       UsageError: if the Gan is conditional and there are no labels, or the other way round.
     """
     return np.concatenate(
-        [*draw_batches(gan, variables, num, seed, label, latent, batch_size=batch_size)]
+        [*draw_batches(gan, variables, num, seed, label, latent, batch_size=batch_size, step=step)]
     )
 
 
@@ -81,6 +83,7 @@ def draw_batches(
     latent: np.ndarray | None = None,
     *,
     batch_size: int = 64,
+    step: int = 0,
 ) -> Iterator[np.ndarray]:
     """Yields what `draw` returns, [batch_size, H, W, C] at a time; the last batch is smaller."""
     if gan.conditional != (label is not None):
@@ -98,7 +101,7 @@ def draw_batches(
                 # The last batch is filled up, so that one compiled program serves all.
                 part = chosen[start : start + batch_size]
                 batch[name] = np.resize(part, (batch_size, *part.shape[1:]))
-        images = _images(gan.generate, variables, parallel.spread(batch), rng)
+        images = _images(gan.generate, variables, parallel.spread(batch), rng, step)
         yield np.asarray(images)[: num - start]
 
 
@@ -125,14 +128,16 @@ def interpolate(start: np.ndarray, end: np.ndarray, count: int) -> np.ndarray:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def pictures(generate, variables: Variables, batch: Batch, rng: Array) -> Array:
+def pictures(generate, variables: Variables, batch: Batch, rng: Array, step: int = 0) -> Array:
     """Returns float images [B, H, W, C] in [-1, 1], as a Gan's `generate` makes them for use."""
     keys = example_keys(rng, batch["index"])
-    fake, _ = generate(variables, batch, Context(jnp.zeros((), jnp.int32), keys, {}, train=False))
+    fake, _ = generate(
+        variables, batch, Context(jnp.asarray(step, jnp.int32), keys, {}, train=False)
+    )
     return jnp.clip(fake.image, -1, 1)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _images(generate, variables, batch, rng):
-    floats = pictures(generate, variables, batch, rng)
+def _images(generate, variables, batch, rng, step):
+    floats = pictures(generate, variables, batch, rng, step)
     return jnp.round((floats + 1) * 127.5).astype(jnp.uint8)

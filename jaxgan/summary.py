@@ -9,18 +9,37 @@ import time
 import jax
 
 from jaxgan import parallel
-from jaxgan.core import Gan, images_drawn
+from jaxgan.core import Stage, images_drawn
 from jaxgan.data import Dataset, batches
+from jaxgan.stages import Made, as_stages, spans
 from jaxgan.train import compile_program, init, iterate
 
 TIMED_STEPS = 3
 
 
-def dry_run(gan: Gan, dataset: Dataset, batch_size: int, steps: int, seed: int) -> str:
+def dry_run(gan: Made, dataset: Dataset, batch_size: int, steps: int, seed: int) -> str:
     """Builds, compiles and times a few steps; returns a table for people and writes nothing.
 
-    FLOPs and memory are the compiler's estimates for one device.
+    FLOPs and memory are the compiler's estimates for one device. Of a Gan that grows, each stage
+    that the steps reach has its own table.
     """
+    stages = as_stages(gan, dataset.spec.size, batch_size)
+    lines, total = [], 0.0
+    for number, stage, first, end in spans(stages, 0, max(steps, 1)):
+        if len(stages) > 1:
+            lines.append(
+                f"stage {number + 1} of {len(stages)}: {stage.size} px, batch {stage.batch_size}, "
+                f"steps {first:,} to {end:,}"
+            )
+        cost, second = _dry_run(stage, dataset, seed)
+        lines += cost
+        total += (end - first) * second
+    return "\n".join([*lines, f"{steps:,} steps take about {_duration(total if steps else 0)}"])
+
+
+def _dry_run(stage: Stage, dataset: Dataset, seed: int) -> tuple[list[str], float]:
+    """Returns a stage's lines, and how many seconds a step takes."""
+    gan, _, batch_size, _ = stage
     parallel.check_divisible(batch_size)
     state, program = init(gan, seed), compile_program(gan)
     lines = [
@@ -43,14 +62,11 @@ def dry_run(gan: Gan, dataset: Dataset, batch_size: int, steps: int, seed: int) 
         jax.block_until_ready(state)
     second = (time.monotonic() - began) / TIMED_STEPS
     per_kimg = second * 1000 / images_drawn(gan, batch_size, 1)
-    return "\n".join(
-        [
-            *lines,
-            f"{second:.3g} s a step, {per_kimg:.3g} s/kimg on {jax.device_count()} x "
-            f"{jax.devices()[0].device_kind}, batch {batch_size}",
-            f"{steps:,} steps take about {_duration(steps * second)}",
-        ]
+    lines.append(
+        f"{second:.3g} s a step, {per_kimg:.3g} s/kimg on {jax.device_count()} x "
+        f"{jax.devices()[0].device_kind}, batch {batch_size}"
     )
+    return lines, second
 
 
 def _count(tree) -> int:

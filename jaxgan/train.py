@@ -17,20 +17,22 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxgan import parallel, sample
-from jaxgan.core import (
-    Array,
-    Gan,
-    GanState,
-    draws,
-    end_step,
-    images_drawn,
-    init_state,
-    update_step,
-)
+from jaxgan.core import Array, Gan, GanState, draws, end_step, init_state, update_step
 from jaxgan.data import Dataset, batches, conditions_to_show
 from jaxgan.evaluate import Evaluator
 from jaxgan.record import Record, Schedule
 from jaxgan.signals import GracefulStop, Stopped
+from jaxgan.stages import (
+    Made,
+    Span,
+    Stage,
+    as_stages,
+    carry_over,
+    gan_at,
+    holding,
+    images_drawn,
+    spans,
+)
 
 
 class NonFiniteError(RuntimeError):
@@ -75,6 +77,15 @@ def init(gan: Gan, seed: int) -> GanState:
     return parallel.replicate(jax.jit(lambda key: init_state(gan, key))(key))
 
 
+def grow(state: GanState, gan: Gan, number: int, seed: int) -> GanState:
+    """Returns the first state of stage `number`, the Gan's, from the last one of another."""
+    key, _ = jax.random.split(jax.random.key(seed))
+    # Through the host, so that a restored state and one that was just trained are the same to it.
+    old = jax.tree.map(np.asarray, state)
+    carry = jax.jit(lambda old, key: carry_over(old, gan, key))
+    return parallel.replicate(carry(old, jax.random.fold_in(key, number)))
+
+
 def iterate(
     gan: Gan,
     program: Program,
@@ -116,8 +127,41 @@ def iterate(
         yield step, state, metrics
 
 
+def play(
+    stages: tuple[Stage, ...],
+    dataset: Dataset,
+    state: GanState,
+    steps: int,
+    *,
+    seed: int,
+    flip: bool,
+) -> Iterator[tuple[Span, int, GanState, Mapping[str, Array]]]:
+    """Yields (what is played, finished steps, state, metrics) after each iteration.
+
+    It goes from the state, which is that of a checkpoint, to `steps`, through the stages between.
+    """
+    for span in spans(stages, int(state.step), steps):
+        number, (gan, _, batch_size, _), first, end = span
+        if number != holding(stages, first):
+            state = grow(state, gan, number, seed)
+        data = batches(
+            dataset,
+            seed=seed,
+            batch_size=batch_size,
+            start=images_drawn(stages, first),
+            flip=flip,
+            part=parallel.process_part(batch_size),
+        )
+        with contextlib.closing(data):
+            iterations = iterate(gan, compile_program(gan), state, data, seed)
+            for step, state, metrics in iterations:
+                yield span, step, state, metrics
+                if step == end:
+                    break
+
+
 def train(
-    gan: Gan,
+    gan: Made,
     dataset: Dataset,
     *,
     batch_size: int,
@@ -136,9 +180,9 @@ def train(
     The result depends on the arguments only, not on how often the run was interrupted.
 
     Args:
-      gan: the method.
+      gan: the method, or the stages of one that grows.
       dataset: the pictures.
-      batch_size: over all devices.
+      batch_size: over all devices; stages have their own.
       steps: iterations, each one step of the generator for most methods.
       seed: of weights, noise and the order of the pictures.
       flip: whether to mirror pictures at random.
@@ -160,42 +204,39 @@ def train(
       NonFiniteError: after `schedule.max_skipped` undone updates in a row; the checkpoints stay.
       Stopped: after SIGTERM or SIGINT, when the state has been saved.
     """
-    parallel.check_divisible(batch_size)
+    stages = as_stages(gan, dataset.spec.size, batch_size)
+    for stage in stages:
+        parallel.check_divisible(stage.batch_size)
     with contextlib.ExitStack() as stack:
-        rows = _rows(dataset, schedule.num_samples) if gan.conditional else None
+        conditional = gan_at(gan, 0).conditional
+        rows = _rows(dataset, schedule.num_samples) if conditional else None
         record = stack.enter_context(
             Record(gan, workdir, schedule, seed, settings, rows, evaluator)
         )
-        state = init(gan, seed)
-        restored = record.restore(state)
+        restored = record.restore()
         if restored is not None:
             state = parallel.replicate(restored)
-        elif start is not None:
-            state = parallel.replicate(start(state))
+        else:
+            state = init(gan_at(gan, 0), seed)
+            state = state if start is None else parallel.replicate(start(state))
         first = int(state.step)
         if first >= steps:
             return state
 
-        data = batches(
-            dataset,
-            seed=seed,
-            batch_size=batch_size,
-            start=images_drawn(gan, batch_size, first),
-            flip=flip,
-            part=parallel.process_part(batch_size),
-        )
-        stack.enter_context(contextlib.closing(data))
+        iterations = play(stages, dataset, state, steps, seed=seed, flip=flip)
+        stack.enter_context(contextlib.closing(iterations))
         stop = stack.enter_context(GracefulStop())
         record.begin(first)
         bar = stack.enter_context(_progress_bar(first, steps, progress and parallel.is_main()))
         watch = _Watch(schedule.max_skipped)
-        clock = _Clock(gan, batch_size, first)
+        clock = _Clock(stages, first)
         latest: dict[str, Array] = {}  # since the last line: lazy updates seldom run just before it
 
-        iterations = iterate(gan, compile_program(gan), state, data, seed)
-        for step, state, metrics in iterations:
+        for span, step, state, metrics in iterations:
+            grown = step == span.end < steps
             watch(step, metrics)
-            clock.tick(step)
+            if step == span.first + 1:
+                clock.pause(step)  # what was compiled does not count
             latest |= metrics
             last = step >= steps or stop.requested is not None
             if last:
@@ -204,12 +245,15 @@ def train(
                 values = {name: float(value) for name, value in latest.items()}
                 latest = {}
                 values = clock.measure(step) | values
-                bar.set_postfix_str(_headline(values), refresh=False)
+                headline = _headline(values)
+                if len(stages) > 1:
+                    headline = f"{span.stage.size} px, {headline}"
+                bar.set_postfix_str(headline, refresh=False)
                 record.metrics(step, values)
             bar.update()
             # The save first: who sent the signal may not wait for a picture.
             measured = evaluator and (last or step % schedule.evaluate_every == 0)
-            if last or measured or step % schedule.checkpoint_every == 0:
+            if last or grown or measured or step % schedule.checkpoint_every == 0:
                 stop.saving = last
                 record.save(step, state)
             if last or step % schedule.sample_every == 0:
@@ -255,14 +299,10 @@ class _Watch:
 class _Clock:
     """Measures images per second between two logged steps, compilation apart."""
 
-    def __init__(self, gan: Gan, batch_size: int, step: int) -> None:
-        self._images = lambda step: images_drawn(gan, batch_size, step)
+    def __init__(self, stages: tuple[Stage, ...], step: int) -> None:
+        self._images = lambda step: images_drawn(stages, step)
         self._first, self._start = step, (step, time.monotonic())
         self.began = time.monotonic()
-
-    def tick(self, step: int) -> None:
-        if step == self._first + 1:
-            self._start = (step, time.monotonic())
 
     def pause(self, step: int) -> None:
         """Leaves out what passed since the last measurement."""

@@ -25,6 +25,7 @@ from jaxgan.core import (
 from jaxgan.data import Dataset, DataSpec
 from jaxgan.models import MODELS
 from jaxgan.models.common import normal_latents
+from jaxgan.stages import Made
 from jaxgan.train import Program, compile_program
 
 SEED = 3
@@ -47,7 +48,8 @@ def float_batch(count: int = 8, seed: int = 0) -> Batch:
 
 
 def small_config(name: str):
-    """The model's default Config, but narrow, with n_critic 2 and groups of 2 if it has them."""
+    """The model's default Config, but narrow, with n_critic 2 and groups of 2 if it has them; one
+    that grows starts at 16 px."""
     config = MODELS[name].Config()
     changes = {}
     for field in dataclasses.fields(config):
@@ -56,12 +58,19 @@ def small_config(name: str):
             changes[field.name] = (8,) * len(value) if isinstance(value, tuple) else 4
         elif field.name in ("n_critic", "group"):
             changes[field.name] = 2
+        elif field.name == "start_size":
+            changes[field.name] = 16
     return dataclasses.replace(config, **changes)
+
+
+def grown(made: Made) -> Gan:
+    """The Gan, or that of the last stage."""
+    return made if isinstance(made, Gan) else made[-1].gan
 
 
 def small_model(name: str, dataset: Dataset, batch_size: int = 8) -> Gan:
     """The model with `small_config`."""
-    return MODELS[name].make(dataset.spec, small_config(name), Plan(batch_size, 4))
+    return grown(MODELS[name].make(dataset.spec, small_config(name), Plan(batch_size, 4)))
 
 
 def _centred(variables, x, train):

@@ -26,6 +26,7 @@ from jaxgan import data, log
 from jaxgan.core import Gan, Plan
 from jaxgan.data import DataSpec
 from jaxgan.models import MODELS
+from jaxgan.stages import as_stages
 
 RECIPES = sorted((EXPERIMENTS / "recipes").glob("*.cfg"))
 
@@ -248,9 +249,10 @@ def test_a_recipe_makes_its_gan(recipe, monkeypatch):
         spec = DataSpec(flags.dataset, flags.image_size or size, channels, kind, names)
     script = load("train", f"--flagfile={recipe}")
     config = script.shared.make_config(flags.model, flags.set)
-    gan = MODELS[flags.model].make(spec, config, Plan(flags.batch_size, 1))
-    assert isinstance(gan, Gan)
-    jax.eval_shape(gan.init, jax.random.key(0))
+    made = MODELS[flags.model].make(spec, config, Plan(flags.batch_size, 1))
+    for stage in as_stages(made, spec.size, flags.batch_size):
+        assert isinstance(stage.gan, Gan)
+        jax.eval_shape(stage.gan.init, jax.random.key(0))
 
 
 def test_what_follows_a_recipe_overrides_it(monkeypatch):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import SEED, a_view, noise_images, small_config, small_model
+from helpers import SEED, a_view, grown, noise_images, small_config, small_model
 
 from jaxgan import losses, sample
 from jaxgan.core import Context, Plan, Scores
@@ -68,7 +68,7 @@ def test_permuting_a_batch_permutes_what_comes_out(name):
 @pytest.mark.parametrize("name", sorted(set(CONDITIONAL) - {"improved"}))
 def test_a_tag_alone_is_as_the_class(name):
     by_class = small_model(name, CLASSES)
-    by_tag = MODELS[name].make(TAGS, small_config(name), Plan(8, 4))
+    by_tag = grown(MODELS[name].make(TAGS, small_config(name), Plan(8, 4)))
     variables = jax.jit(by_class.init)(jax.random.key(SEED))
     latent = by_class.latent(KEYS)
     for a, b in zip(
@@ -79,12 +79,12 @@ def test_a_tag_alone_is_as_the_class(name):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["dcgan", "wgan", "wgan_gp", "sagan"])
+@pytest.mark.parametrize("name", ["dcgan", "wgan", "wgan_gp", "sagan", "progan"])
 def test_labels_are_left_out_when_asked(name):
     module = MODELS[name]
-    gan = module.make(CLASSES.spec, module.Config(conditional=False), Plan(8, 1))
+    gan = grown(module.make(CLASSES.spec, module.Config(conditional=False), Plan(8, 1)))
     assert not gan.conditional
-    plain = module.make(CLASSES.spec._replace(label_kind=None), module.Config(), Plan(8, 1))
+    plain = grown(module.make(CLASSES.spec._replace(label_kind=None), module.Config(), Plan(8, 1)))
     assert not plain.conditional
 
 
