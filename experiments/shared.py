@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib.metadata
 import os
 import pathlib
@@ -23,7 +24,8 @@ from jaxgan.data import Dataset, DataSpec
 from jaxgan.data.errors import DataError
 from jaxgan.errors import UsageError, unknown
 from jaxgan.models import MODELS
-from jaxgan.stages import Made
+from jaxgan.precision import with_precision
+from jaxgan.stages import Made, wrapped
 from jaxgan.train import NonFiniteError
 
 FLAGS = flags.FLAGS
@@ -97,7 +99,13 @@ def make_gan(settings) -> Made:
         for name, value in settings["config"].items()
     }
     plan = Plan(settings["batch_size"], settings["steps"])
-    return module.make(data_spec(settings), module.Config(**fields), plan)
+    made = module.make(data_spec(settings), module.Config(**fields), plan)
+    return in_precision(made, settings.get("precision", "float32"))
+
+
+def in_precision(made: Made, precision: str) -> Made:
+    """Returns what was made, to be computed in "float32" or "bfloat16"."""
+    return wrapped(made, functools.partial(with_precision, precision=precision))
 
 
 def data_spec(settings) -> DataSpec:

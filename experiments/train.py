@@ -25,6 +25,7 @@ from jaxgan.core import Plan
 from jaxgan.errors import UsageError
 from jaxgan.evaluate import Evaluator, labels_as_in, read_reference
 from jaxgan.models import MODELS
+from jaxgan.precision import PRECISIONS
 from jaxgan.record import Schedule
 from jaxgan.stages import as_stages, gan_at, holding, images_drawn, steps_drawing
 from jaxgan.train import train
@@ -70,6 +71,19 @@ flags.DEFINE_integer(
     "Of weights, noise and the order of the pictures.",
     lower_bound=0,
     upper_bound=2**32 - 1,
+)
+flags.DEFINE_enum(
+    "precision",
+    "float32",
+    PRECISIONS,
+    "Of the networks; weights, statistics and losses keep 32 bits.",
+)
+flags.DEFINE_integer(
+    "gradient_accumulation",
+    1,
+    "Equal parts in which a batch is looked at, their gradients averaged, to save memory; what "
+    "looks at a whole batch (batch normalisation, feature matching, groups) then looks at a part.",
+    lower_bound=1,
 )
 flags.DEFINE_bool("dry_run", False, "Show size, cost and time of the run; write nothing.")
 flags.DEFINE_string("init_from", None, "Begin with the weights of this workdir (fine-tuning).")
@@ -132,17 +146,20 @@ def run() -> None:
     """Trains as the flags say."""
     config = shared.make_config(FLAGS.model, FLAGS.set)
     feature_flags.names()  # before anything that takes long
-    parallel.check_divisible(FLAGS.batch_size)
+    parallel.check_divisible(FLAGS.batch_size, FLAGS.gradient_accumulation)
     dataset = _load()
 
     def make(plan):
-        return shared.model(FLAGS.model).make(dataset.spec, config, plan)
+        made = shared.model(FLAGS.model).make(dataset.spec, config, plan)
+        return shared.in_precision(made, FLAGS.precision)
 
     steps = _steps(make, dataset.spec, len(dataset))
     gan = make(Plan(FLAGS.batch_size, steps))
     _warn_of_stages_left_out(as_stages(gan, dataset.spec.size, FLAGS.batch_size), steps)
     if FLAGS.dry_run:
-        table = summary.dry_run(gan, dataset, FLAGS.batch_size, steps, FLAGS.seed)
+        table = summary.dry_run(
+            gan, dataset, FLAGS.batch_size, steps, FLAGS.seed, FLAGS.gradient_accumulation
+        )
         if parallel.is_main():
             print(table)
         return
@@ -155,6 +172,7 @@ def run() -> None:
         steps=steps,
         seed=FLAGS.seed,
         flip=FLAGS.flip,
+        micro_batches=FLAGS.gradient_accumulation,
         workdir=workdir,
         schedule=Schedule(
             FLAGS.log_every,
@@ -218,6 +236,8 @@ def _settings(config, dataset, steps):
             "conditions": _conditions(dataset),
         },
         "batch_size": FLAGS.batch_size,
+        "precision": FLAGS.precision,
+        "gradient_accumulation": FLAGS.gradient_accumulation,
         "seed": FLAGS.seed,
         "init_from": FLAGS.init_from,
         "steps": steps,

@@ -33,15 +33,19 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def check_divisible(batch_size: int) -> None:
-    """Raises UsageError unless every device gets the same number of examples."""
-    devices = jax.device_count()
+def check_divisible(batch_size: int, micro_batches: int = 1) -> None:
+    """Raises UsageError unless every device gets the same number of examples, for every one of the
+    pieces in which it looks at them."""
+    if micro_batches < 1:
+        raise UsageError(f"gradients are averaged over at least 1 micro-batch, not {micro_batches}")
+    devices = jax.device_count() * micro_batches
     if batch_size <= 0 or batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
         near = f"{below} or {above}" if below > 0 else f"{max(above, devices)}"
+        among = f"{jax.device_count()} devices"
+        among += f" and {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise UsageError(
-            f"a batch of {batch_size} cannot be divided among {devices} devices; "
-            f"try --batch_size={near}"
+            f"a batch of {batch_size} cannot be divided among {among}; try --batch_size={near}"
         )
 
 

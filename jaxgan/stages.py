@@ -33,6 +33,13 @@ def as_stages(made: Made, size: int, batch_size: int) -> tuple[Stage, ...]:
     return (Stage(made, size, batch_size, 0),) if isinstance(made, Gan) else made
 
 
+def wrapped(made: Made, wrapper: Callable[[Gan], Gan]) -> Made:
+    """Returns what was made with a wrapper around its Gan, or around that of each stage."""
+    if isinstance(made, Gan):
+        return wrapper(made)
+    return tuple(stage._replace(gan=wrapper(stage.gan)) for stage in made)
+
+
 def playing(stages: tuple[Stage, ...], step: int) -> int:
     """Returns the number of the stage that goes on after `step` finished steps."""
     return max(number for number, stage in enumerate(stages) if stage.first <= step)

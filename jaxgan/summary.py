@@ -17,7 +17,9 @@ from jaxgan.train import compile_program, init, iterate
 TIMED_STEPS = 3
 
 
-def dry_run(gan: Made, dataset: Dataset, batch_size: int, steps: int, seed: int) -> str:
+def dry_run(
+    gan: Made, dataset: Dataset, batch_size: int, steps: int, seed: int, micro_batches: int = 1
+) -> str:
     """Builds, compiles and times a few steps; returns a table for people and writes nothing.
 
     FLOPs and memory are the compiler's estimates for one device. Of a Gan that grows, each stage
@@ -31,17 +33,19 @@ def dry_run(gan: Made, dataset: Dataset, batch_size: int, steps: int, seed: int)
                 f"stage {number + 1} of {len(stages)}: {stage.size} px, batch {stage.batch_size}, "
                 f"steps {first:,} to {end:,}"
             )
-        cost, second = _dry_run(stage, dataset, seed)
+        cost, second = _dry_run(stage, dataset, seed, micro_batches)
         lines += cost
         total += (end - first) * second
     return "\n".join([*lines, f"{steps:,} steps take about {_duration(total if steps else 0)}"])
 
 
-def _dry_run(stage: Stage, dataset: Dataset, seed: int) -> tuple[list[str], float]:
+def _dry_run(
+    stage: Stage, dataset: Dataset, seed: int, micro_batches: int
+) -> tuple[list[str], float]:
     """Returns a stage's lines, and how many seconds a step takes."""
     gan, _, batch_size, _ = stage
-    parallel.check_divisible(batch_size)
-    state, program = init(gan, seed), compile_program(gan)
+    parallel.check_divisible(batch_size, micro_batches)
+    state, program = init(gan, seed), compile_program(gan, micro_batches)
     lines = [
         f"{name}: {_count(variables['params']):,} parameters"
         for name, variables in state.variables.items()

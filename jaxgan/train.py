@@ -51,9 +51,12 @@ class Program(NamedTuple):
     whole: Callable | None = None
 
 
-def compile_program(gan: Gan) -> Program:
-    """Returns the program of a Gan; compilation happens at the first call of each step."""
-    steps = [update_step(gan, number) for number in range(len(gan.updates))]
+def compile_program(gan: Gan, micro_batches: int = 1) -> Program:
+    """Returns the program of a Gan; compilation happens at the first call of each step.
+
+    `micro_batches` is in how many pieces a device looks at its part of a batch.
+    """
+    steps = [update_step(gan, number, micro_batches) for number in range(len(gan.updates))]
     end = end_step(gan)
 
     def whole(state, batch, rng):
@@ -135,6 +138,7 @@ def play(
     *,
     seed: int,
     flip: bool,
+    micro_batches: int = 1,
 ) -> Iterator[tuple[Span, int, GanState, Mapping[str, Array]]]:
     """Yields (what is played, finished steps, state, metrics) after each iteration.
 
@@ -153,7 +157,8 @@ def play(
             part=parallel.process_part(batch_size),
         )
         with contextlib.closing(data):
-            iterations = iterate(gan, compile_program(gan), state, data, seed)
+            program = compile_program(gan, micro_batches)
+            iterations = iterate(gan, program, state, data, seed)
             for step, state, metrics in iterations:
                 yield span, step, state, metrics
                 if step == end:
@@ -168,6 +173,7 @@ def train(
     steps: int,
     seed: int = 0,
     flip: bool = False,
+    micro_batches: int = 1,
     workdir: str | pathlib.Path | None = None,
     schedule: Schedule = Schedule(),
     settings: Mapping[str, Any] = MappingProxyType({}),
@@ -186,6 +192,8 @@ def train(
       steps: iterations, each one step of the generator for most methods.
       seed: of weights, noise and the order of the pictures.
       flip: whether to mirror pictures at random.
+      micro_batches: pieces of a batch whose gradients are averaged, to save memory; what looks at a
+        whole batch (batch normalisation, feature matching, groups) then looks at a piece.
       workdir: where checkpoints, metrics and samples go; None writes nothing.
       schedule: how often.
       settings: what the workdir's `config.json` shall hold; a run that goes on must have the same
@@ -206,7 +214,7 @@ def train(
     """
     stages = as_stages(gan, dataset.spec.size, batch_size)
     for stage in stages:
-        parallel.check_divisible(stage.batch_size)
+        parallel.check_divisible(stage.batch_size, micro_batches)
     with contextlib.ExitStack() as stack:
         conditional = gan_at(gan, 0).conditional
         rows = _rows(dataset, schedule.num_samples) if conditional else None
@@ -223,7 +231,9 @@ def train(
         if first >= steps:
             return state
 
-        iterations = play(stages, dataset, state, steps, seed=seed, flip=flip)
+        iterations = play(
+            stages, dataset, state, steps, seed=seed, flip=flip, micro_batches=micro_batches
+        )
         stack.enter_context(contextlib.closing(iterations))
         stop = stack.enter_context(GracefulStop())
         record.begin(first)

@@ -26,6 +26,9 @@ FREE = (
 )
 """Settings that may differ between a run and its resumption; so may those that start with them."""
 
+ABSENT = {"precision": "float32", "gradient_accumulation": 1}
+"""What settings were before there was a choice: a run without them has these."""
+
 
 def read(workdir: str | pathlib.Path) -> dict[str, Any]:
     """Returns the settings of a run.
@@ -93,7 +96,7 @@ def _compare(workdir, old, new):
 
 def _differences(prefix, old, new):
     for name in [*old, *(n for n in new if n not in old)]:
-        before, now = old.get(name, "absent"), new.get(name, "absent")
+        before, now = (x.get(name, ABSENT.get(name, "absent")) for x in (old, new))
         if isinstance(before, dict) and isinstance(now, dict):
             yield from _differences(f"{prefix}{name}.", before, now)
         elif before != now:

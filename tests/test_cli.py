@@ -612,3 +612,27 @@ def test_other_pictures_than_the_training_s_are_refused(pictures, tmp_path):
     refused = run("evaluate", f"--workdir={workdir}", f"--data_dir={pictures}", *FEW)
     assert refused.status == 1
     assert "are not those of the training" in refused.err
+
+
+def test_bfloat16_and_accumulated_gradients_are_settings_of_a_run(tmp_path):
+    flags = (*TINY, "--batch_size=16", f"--workdir={tmp_path}/run")
+    halves = ("--precision=bfloat16", "--gradient_accumulation=2")
+    assert run("train", *flags, *halves, "--steps=2").status == 0
+    assert run("train", *flags, *halves, "--steps=4").status == 0
+    refused = run("train", *flags, "--steps=6")
+    assert refused.status == 1
+    assert "precision was bfloat16 and is now float32" in refused.err
+    assert "gradient_accumulation was 2 and is now 1" in refused.err
+    assert run("sample", f"--workdir={tmp_path}/run", f"--out={tmp_path}/x.png").status == 0
+    unequal = run("train", *TINY, "--gradient_accumulation=3", f"--workdir={tmp_path}/other")
+    assert unequal.status == 1
+    assert "cannot be divided among 4 devices and 3 micro-batches" in unequal.err
+    # A run from before there was a choice goes on with what it had.
+    assert run("train", *TINY, "--steps=1", f"--workdir={tmp_path}/old").status == 0
+    config = tmp_path / "old" / "config.json"
+    settings = json.loads(config.read_text())
+    del settings["precision"], settings["gradient_accumulation"]
+    config.write_text(json.dumps(settings))
+    assert run("train", *TINY, "--steps=2", f"--workdir={tmp_path}/old").status == 0
+    refused = run("train", *TINY, "--steps=3", f"--workdir={tmp_path}/old", "--precision=bfloat16")
+    assert refused.status == 1
