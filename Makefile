@@ -18,11 +18,12 @@ IN = .venv/bin/python
 demo: .venv
 	$(IN) experiments/train.py --flagfile=experiments/recipes/demo.cfg
 
+# Two at a time: most of a test is compilation, which takes one core.
 test: .venv
-	$(IN) -m pytest -m "not slow"
+	$(IN) -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: .venv
-	$(IN) -m pytest
+	$(IN) -m pytest -n 2 --dist worksteal
 
 check: .venv
 	$(IN) -m ruff check
