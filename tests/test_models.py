@@ -132,7 +132,8 @@ def test_metrics_are_named_by_player_and_term(played):
     names = {
         f"{update.player}/{term}" for update in played.gan.updates for term in update.objective
     }
-    assert played.metrics[-1].keys() == names | {"skipped", "skipped_in_row"}
+    # The first iteration plays the lazy updates, too.
+    assert played.metrics[0].keys() == names | {"skipped", "skipped_in_row"}
 
 
 def test_pictures_have_their_shape_and_range(played):
@@ -177,13 +178,17 @@ def _shapes(name, size, channels, names=(), **changes):
     return variables, *jax.eval_shape(play, variables, keys)
 
 
+# Models that double from 4 px on, and take no other sides.
+POWERS_OF_TWO = {"stylegan2"}
+
+
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
 def test_shapes_at_the_usual_sizes(name, size, channels):
     if size == 28 and name in POWERS_OF_TWO:
-        with pytest.raises(UsageError, match="28 px: the side must be a power of two"):
+        with pytest.raises(UsageError, match="28 px: .* power of two .*--image_size=16 or 32"):
             _shapes(name, size, channels)
-        return
+        size = 16
     _, image, source = _shapes(name, size, channels, ("a", "b", "c"))
     assert image.shape == (16, size, size, channels) and source.shape == (16,)
 
