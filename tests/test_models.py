@@ -30,8 +30,8 @@ PLAYED = {name: (name, {}) for name in MODELS} | {
 }
 # Those whose last layer is linear, so that pictures are clipped where they are used.
 LINEAR = {"progan"}
-# Those that halve the picture down to 4 px.
-POWERS_OF_TWO = {"progan"}
+# Those that double from 4 px on, and take no other sides.
+POWERS_OF_TWO = {"progan", "stylegan2"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -176,10 +176,6 @@ def _shapes(name, size, channels, names=(), **changes):
         return fake.image, scores.source
 
     return variables, *jax.eval_shape(play, variables, keys)
-
-
-# Models that double from 4 px on, and take no other sides.
-POWERS_OF_TWO = {"stylegan2"}
 
 
 @pytest.mark.parametrize("name", MODELS)

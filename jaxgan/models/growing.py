@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxgan.core import Array, Gan
 from jaxgan.errors import UsageError
 from jaxgan.layers.resample import average_downsample, nearest_upsample
+from jaxgan.models.common import power_of_two
 
 SMALLEST = 4
 
@@ -34,7 +35,7 @@ class Fade(NamedTuple):
 
     def blend(self, old: Array, new: Array, step: Array) -> Array:
         """Returns what the old layers and the new ones make together."""
-        return old + (new - old) * self.alpha(step)
+        return old + (new - old) * self.alpha(step).astype(new.dtype)
 
 
 class Part(NamedTuple):
@@ -82,12 +83,7 @@ def schedule(
 
 
 def _check_sizes(who, size, start_size):
-    if size < 2 * SMALLEST or size & (size - 1):
-        below = 2 ** max(3, math.floor(math.log2(size)))
-        raise UsageError(
-            f"{who} cannot work at {size} px: the side must be a power of two and at least 8; try "
-            f"--image_size={below if size < below else f'{below} or {2 * below}'}"
-        )
+    power_of_two(who, size, 2 * SMALLEST)
     if not SMALLEST <= start_size <= size or start_size & (start_size - 1):
         raise UsageError(
             f"{who} cannot start at {start_size} px: start_size must be a power of two, from 4 to "

@@ -111,7 +111,8 @@ class Generator(nn.Module):
         width = _features(self.width, SMALLEST)
         dense = EqualizedDense(16 * width, gain=SQRT2 / 4, use_bias=False, name="dense_4")
         bias = self.param("bias", nn.initializers.zeros, (width,))
-        x = pixel_norm(leaky_relu(dense(x).reshape(-1, 4, 4, width) + bias, 1.0))
+        x = dense(x).reshape(-1, 4, 4, width) + bias.astype(x.dtype)
+        x = pixel_norm(leaky_relu(x, 1.0))
         conv = EqualizedConv(width, 3, padding=1, gain=SQRT2, name="conv_4")
         return pixel_norm(leaky_relu(conv(x), 1.0))
 

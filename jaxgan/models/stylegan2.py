@@ -105,7 +105,7 @@ class Synthesis(nn.Module):
     @nn.compact
     def __call__(self, w, rng):
         start = self.param("start", nn.initializers.normal(1.0), (4, 4, self.widths[0]))
-        x = jnp.broadcast_to(start, (len(w), *start.shape))
+        x = jnp.broadcast_to(start.astype(w.dtype), (len(w), *start.shape))
         x = StyledConv(self.widths[0])(x, w[:, 0], fold(rng, 0))
         image = ToRGB(self.channels)(x, w[:, 1])
         for number, width in enumerate(self.widths[1:], 1):
@@ -149,7 +149,7 @@ class Generator(nn.Module):
             return w
         # Numbers that no layer's noise has.
         latent, where = (fold(context.rng, 2 * len(self.widths) + i) for i in range(2))
-        other = self.w(normal_latents(latent, self.latent_size), label)
+        other = self.w(normal_latents(latent, self.latent_size).astype(z.dtype), label)
         return mix(w, other, crossovers(where, w.shape[1], self.mixing))
 
     def synthesise(self, w, rng):
