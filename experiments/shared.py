@@ -15,6 +15,7 @@ import jax
 from absl import flags, logging
 
 from jaxgan import data, evaluations, host, parallel
+from jaxgan.augment import AUGMENTATIONS
 from jaxgan.broadcast import Process0Error
 from jaxgan.checkpoint import CheckpointError
 from jaxgan.config import override
@@ -80,6 +81,13 @@ def model(name: str):
     return MODELS[name]
 
 
+def augmentation(name: str):
+    """Returns the wrapper of that name."""
+    if name not in AUGMENTATIONS:
+        raise unknown("augmentation", name, AUGMENTATIONS)
+    return AUGMENTATIONS[name]
+
+
 def make_gan(settings):
     """Returns the Gan that a run's `config.json` describes."""
     if not {"model", "config", "data", "batch_size", "steps"} <= settings.keys():
@@ -96,7 +104,8 @@ def make_gan(settings):
         for name, value in settings["config"].items()
     }
     plan = Plan(settings["batch_size"], settings["steps"])
-    return module.make(data_spec(settings), module.Config(**fields), plan)
+    gan = module.make(data_spec(settings), module.Config(**fields), plan)
+    return augmentation(settings.get("augment", "none"))(gan)
 
 
 def data_spec(settings) -> DataSpec:

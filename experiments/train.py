@@ -21,6 +21,7 @@ import shared
 from absl import app, flags
 
 from jaxgan import data, finetune, parallel, summary
+from jaxgan.augment import AUGMENTATIONS
 from jaxgan.core import Plan, images_drawn
 from jaxgan.errors import UsageError
 from jaxgan.evaluate import Evaluator, labels_as_in, read_reference
@@ -57,6 +58,14 @@ flags.DEFINE_string(
     "Labels of --dataset=folder: 'folders' for a class per folder, or a .csv or .json of tags.",
 )
 flags.DEFINE_bool("flip", False, "Mirror pictures at random.")
+flags.DEFINE_string(
+    "augment",
+    "none",
+    f"What the discriminator's pictures go through, one of {', '.join(AUGMENTATIONS)}, for data of "
+    "a few thousand pictures or less. diffaug changes all of them alike strongly; ada adapts a "
+    "probability to how far the discriminator overfits, which it reads off the sign of the scores: "
+    "not for Wasserstein's critics.",
+)
 flags.DEFINE_bool("skip_corrupt", False, "Leave out pictures that cannot be read.")
 flags.DEFINE_integer("steps", 100_000, "Steps of the generator.", lower_bound=0)
 flags.DEFINE_float(
@@ -130,12 +139,13 @@ def main(argv: Sequence[str]) -> None:
 def run() -> None:
     """Trains as the flags say."""
     config = shared.make_config(FLAGS.model, FLAGS.set)
+    augment = shared.augmentation(FLAGS.augment)
     feature_flags.names()  # before anything that takes long
     parallel.check_divisible(FLAGS.batch_size)
     dataset = _load()
 
     def make(plan):
-        return shared.model(FLAGS.model).make(dataset.spec, config, plan)
+        return augment(shared.model(FLAGS.model).make(dataset.spec, config, plan))
 
     steps = _steps(make, len(dataset))
     gan = make(Plan(FLAGS.batch_size, steps))
@@ -193,6 +203,7 @@ def _settings(config, dataset, steps):
     return {
         "model": FLAGS.model,
         "config": dataclasses.asdict(config),
+        "augment": FLAGS.augment,
         "dataset": FLAGS.dataset,
         "data": {
             "spec": dataset.spec._asdict(),

@@ -26,6 +26,9 @@ FREE = (
 )
 """Settings that may differ between a run and its resumption; so may those that start with them."""
 
+UNSAID = {"augment": "none"}
+"""What a run did whose `config.json` is from before there was such a setting."""
+
 
 def read(workdir: str | pathlib.Path) -> dict[str, Any]:
     """Returns the settings of a run.
@@ -77,6 +80,7 @@ def _is_foreign(workdir):
 
 
 def _compare(workdir, old, new):
+    old, new = UNSAID | old, UNSAID | new
     # Of another model nearly all fields are others.
     passed_over = FREE if old.get("model") == new.get("model") else (*FREE, "config.")
     different = [
