@@ -1,5 +1,6 @@
 """Augmentation: what each transformation does, beside plain numpy, and the controller of ADA."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -15,6 +16,7 @@ from helpers import (
     float_batch,
     noise_images,
     on_host,
+    small_config,
     small_model,
     virtual,
 )
@@ -25,7 +27,7 @@ from jaxgan.augment import AUGMENTATIONS, ada, diffaug
 from jaxgan.augment.colours import colour_maps, recolour
 from jaxgan.augment.geometry import affine_maps, sample, warp
 from jaxgan.augment.wrapper import draws
-from jaxgan.core import AXIS, Context, Scores, example_keys, init_state
+from jaxgan.core import AXIS, Context, Plan, Scores, example_keys, init_state
 from jaxgan.errors import UsageError
 from jaxgan.models import MODELS
 
@@ -327,6 +329,8 @@ def test_a_slope_is_that_at_the_picture_before_augmentation():
 def test_no_model_is_augmented_twice():
     with pytest.raises(UsageError, match="augments its pictures already"):
         ada.wrap(diffaug.wrap(TOY))
+    with pytest.raises(UsageError, match=r"--set augment=0\)"):
+        diffaug.wrap(small_model("r3gan", noise_images(8)))
     assert AUGMENTATIONS["none"](TOY) is TOY
 
 
@@ -347,7 +351,10 @@ FAST = (("dcgan", "diffaug"), ("wgan_gp", "ada"))
 )
 def test_every_model_plays_a_finite_iteration(name, augmentation):
     data = noise_images(8, size=16, classes=3)
-    gan = AUGMENTATIONS[augmentation](small_model(name, data))
+    config = small_config(name)
+    if hasattr(config, "augment"):
+        config = dataclasses.replace(config, augment=0.0)
+    gan = AUGMENTATIONS[augmentation](MODELS[name].make(data.spec, config, Plan(8, 4)))
     # As if it were late: everything is done to every picture.
     if augmentation == "ada":
         late = {**gan.memory["augment"], "p": jnp.ones(())}

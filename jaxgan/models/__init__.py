@@ -1,6 +1,6 @@
 """The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`."""
 
-from jaxgan.models import acgan, cgan, dcgan, gan, improved, sagan, wgan, wgan_gp
+from jaxgan.models import acgan, cgan, dcgan, gan, improved, r3gan, sagan, wgan, wgan_gp
 
 MODELS = {
     "gan": gan,
@@ -11,5 +11,6 @@ MODELS = {
     "acgan": acgan,
     "improved": improved,
     "sagan": sagan,
+    "r3gan": r3gan,
 }
 """Add a GAN: one file beside these, one line here."""
