@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import importlib.metadata
 import os
 import pathlib
@@ -16,10 +15,11 @@ import jax
 from absl import flags, logging
 
 from jaxgan import data, evaluations, host, parallel
+from jaxgan.augment import AUGMENTATIONS
 from jaxgan.broadcast import Process0Error
 from jaxgan.checkpoint import CheckpointError
 from jaxgan.config import override
-from jaxgan.core import Plan
+from jaxgan.core import Gan, Plan
 from jaxgan.data import Dataset, DataSpec
 from jaxgan.data.errors import DataError
 from jaxgan.errors import UsageError, unknown
@@ -83,6 +83,13 @@ def model(name: str):
     return MODELS[name]
 
 
+def augmentation(name: str):
+    """Returns the wrapper of that name."""
+    if name not in AUGMENTATIONS:
+        raise unknown("augmentation", name, AUGMENTATIONS)
+    return AUGMENTATIONS[name]
+
+
 def make_gan(settings) -> Made:
     """Returns the Gan, or the stages, that a run's `config.json` describes."""
     if not {"model", "config", "data", "batch_size", "steps"} <= settings.keys():
@@ -100,12 +107,16 @@ def make_gan(settings) -> Made:
     }
     plan = Plan(settings["batch_size"], settings["steps"])
     made = module.make(data_spec(settings), module.Config(**fields), plan)
-    return in_precision(made, settings.get("precision", "float32"))
+    return dressed(made, settings.get("precision", "float32"), settings.get("augment", "none"))
 
 
-def in_precision(made: Made, precision: str) -> Made:
-    """Returns what was made, to be computed in "float32" or "bfloat16"."""
-    return wrapped(made, functools.partial(with_precision, precision=precision))
+def dressed(made: Made, precision: str, augment: str) -> Made:
+    """Returns what was made, to be computed in a precision, with D's pictures augmented."""
+
+    def dress(gan: Gan) -> Gan:
+        return augmentation(augment)(with_precision(gan, precision))
+
+    return wrapped(made, dress)
 
 
 def data_spec(settings) -> DataSpec:

@@ -22,6 +22,7 @@ import shared
 from absl import app, flags
 
 from jaxgan import data, finetune, parallel, summary
+from jaxgan.augment import AUGMENTATIONS
 from jaxgan.core import Plan
 from jaxgan.errors import UsageError
 from jaxgan.evaluate import Evaluator, labels_as_in, read_reference
@@ -61,6 +62,14 @@ flags.DEFINE_string(
     "Labels of --dataset=folder: 'folders' for a class per folder, or a .csv or .json of tags.",
 )
 flags.DEFINE_bool("flip", False, "Mirror pictures at random.")
+flags.DEFINE_string(
+    "augment",
+    "none",
+    f"What the discriminator's pictures go through, one of {', '.join(AUGMENTATIONS)}, for data of "
+    "a few thousand pictures or less. diffaug changes all of them alike strongly; ada adapts a "
+    "probability to how far the discriminator overfits, which it reads off the sign of the scores: "
+    "not for Wasserstein's critics.",
+)
 flags.DEFINE_bool("skip_corrupt", False, "Leave out pictures that cannot be read.")
 flags.DEFINE_integer("steps", 100_000, "Steps of the generator.", lower_bound=0)
 flags.DEFINE_float(
@@ -147,13 +156,14 @@ def main(argv: Sequence[str]) -> None:
 def run() -> None:
     """Trains as the flags say."""
     config = shared.make_config(FLAGS.model, FLAGS.set)
+    shared.augmentation(FLAGS.augment)
     metric_flags.names()  # before anything that takes long
     parallel.check_divisible(FLAGS.batch_size, FLAGS.gradient_accumulation)
     dataset = _load()
 
     def make(plan):
         made = shared.model(FLAGS.model).make(dataset.spec, config, plan)
-        return shared.in_precision(made, FLAGS.precision)
+        return shared.dressed(made, FLAGS.precision, FLAGS.augment)
 
     steps = _steps(make, dataset.spec, len(dataset))
     gan = make(Plan(FLAGS.batch_size, steps))
@@ -225,6 +235,7 @@ def _settings(config, dataset, steps):
     return {
         "model": FLAGS.model,
         "config": dataclasses.asdict(config),
+        "augment": FLAGS.augment,
         "dataset": FLAGS.dataset,
         "data": {
             "spec": dataset.spec._asdict(),

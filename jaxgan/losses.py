@@ -64,6 +64,17 @@ def wasserstein_generator(view: View) -> Array:
     return -view.on_fake.source.mean()
 
 
+def relativistic_discriminator(view: View) -> Array:
+    """-log sigma(D(x) - D(G(z))), each real example with the generated one of its place:
+    Jolicoeur-Martineau, 2018, arXiv:1807.00734, section 4.1, as a convex function of the pair."""
+    return _softplus(view.on_fake.source - view.on_real.source).mean()
+
+
+def relativistic_generator(view: View) -> Array:
+    """-log sigma(D(G(z)) - D(x)), the generator's side of `relativistic_discriminator`."""
+    return _softplus(view.on_real.source - view.on_fake.source).mean()
+
+
 def label_loss(logits: Array, label: Array, *, kind: str) -> Array:
     """How badly logits tell labels: the mean over the examples of the cross-entropy.
 

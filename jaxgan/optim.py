@@ -34,6 +34,28 @@ def clip_weights(limit: float) -> optax.GradientTransformation:
     return optax.stateless(lambda updates, params: jax.tree.map(project, updates, params))
 
 
+def cosine(first: float, final: float, steps: float) -> optax.Schedule:
+    """Goes from the first value to the final one along half a cosine in `steps`, and stays."""
+
+    def value(step):
+        share = jnp.minimum(step / steps, 1.0) if steps else 1.0
+        return final + (first - final) * 0.5 * (1 + jnp.cos(jnp.pi * share))
+
+    return value
+
+
+def scheduled_adam(
+    learning_rate: optax.Schedule, beta2: optax.Schedule
+) -> optax.GradientTransformation:
+    """Adam without momentum whose rate and second moment's decay follow schedules of its steps.
+
+    The moment's bias is corrected by the decay of the moment, as PyTorch does if it is changed.
+    """
+    return optax.inject_hyperparams(optax.adam, static_args=("b1", "eps", "eps_root"))(
+        learning_rate=learning_rate, b1=0.0, b2=beta2
+    )
+
+
 def ema_decay(half_life: float, batch_size: int, ramp_up: float = 0.05) -> optax.Schedule:
     """Returns the decay a step of an average that halves an image's weight after `half_life`
     images (Karras et al., 2017, arXiv:1710.10196, count it so); 0 images: no averaging.

@@ -26,8 +26,8 @@ FREE = (
 )
 """Settings that may differ between a run and its resumption; so may those that start with them."""
 
-ABSENT = {"precision": "float32", "gradient_accumulation": 1}
-"""What settings were before there was a choice: a run without them has these."""
+UNSAID = {"augment": "none", "precision": "float32", "gradient_accumulation": 1}
+"""What a run did whose `config.json` is from before there was such a setting."""
 
 
 def read(workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def _is_foreign(workdir):
 
 
 def _compare(workdir, old, new):
+    old, new = UNSAID | old, UNSAID | new
     # Of another model nearly all fields are others.
     passed_over = FREE if old.get("model") == new.get("model") else (*FREE, "config.")
     different = [
@@ -96,7 +97,7 @@ def _compare(workdir, old, new):
 
 def _differences(prefix, old, new):
     for name in [*old, *(n for n in new if n not in old)]:
-        before, now = (x.get(name, ABSENT.get(name, "absent")) for x in (old, new))
+        before, now = old.get(name, "absent"), new.get(name, "absent")
         if isinstance(before, dict) and isinstance(now, dict):
             yield from _differences(f"{prefix}{name}.", before, now)
         elif before != now:

@@ -166,6 +166,27 @@ def test_a_training_in_two_parts_ends_with_the_same_bits(trained, tmp_path):
     ).read_bytes()
 
 
+def test_an_augmented_run_goes_on_as_one_and_can_be_drawn_from(tmp_path):
+    workdir = tmp_path / "run"
+    arguments = [*TINY, f"--workdir={workdir}", "--augment=ada"]
+    for steps in (3, 5):
+        result = run("train", *arguments, f"--steps={steps}")
+        assert result.status == 0, result.err
+    unbroken = run("train", *arguments, "--steps=5", f"--workdir={tmp_path / 'other'}")
+    assert unbroken.status == 0, unbroken.err
+    end = checkpoint(workdir)
+    assert_same_bits(end, checkpoint(tmp_path / "other"))
+    assert end["memory/augment/batches"] == 1
+    lines = log.read(workdir / "metrics.jsonl")
+    assert lines[-1]["discriminator/augment_p"] == end["memory/augment/p"]
+    drawn = run("sample", f"--workdir={workdir}", "--num=4", f"--out={tmp_path / 'grid.png'}")
+    assert drawn.status == 0, drawn.err
+    refused = run("train", *TINY, f"--workdir={workdir}", "--steps=5")
+    assert refused.status == 1 and "augment was ada and is now none" in refused.err
+    unknown = run("train", *TINY, "--augment=adaptive")
+    assert unknown.status == 1 and "unknown augmentation 'adaptive'" in unknown.err
+
+
 def test_epochs_count_pictures(tmp_path):
     assert run("train", *TINY, "--epochs=0.5", f"--workdir={tmp_path}/run").status == 0
     assert [line["images"] for line in log.read(tmp_path / "run" / "metrics.jsonl")] == [8, 16]

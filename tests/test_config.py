@@ -130,6 +130,12 @@ def test_some_settings_may_change(run):
     workdirs.check(run, {**SETTINGS, **free})
 
 
+def test_a_run_from_before_a_setting_goes_on_as_it_was(run):
+    workdirs.check(run, {**SETTINGS, "augment": "none"})
+    with pytest.raises(UsageError, match="augment was none and is now ada"):
+        workdirs.check(run, {**SETTINGS, "augment": "ada"})
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

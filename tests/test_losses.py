@@ -90,6 +90,8 @@ def _all_losses(scores):
             losses.hinge_discriminator,
             losses.wasserstein_discriminator,
             losses.wasserstein_generator,
+            losses.relativistic_discriminator,
+            losses.relativistic_generator,
         )
     )
 
@@ -107,12 +109,25 @@ def test_every_loss_stays_finite_with_its_gradient(scores):
         (losses.least_squares_discriminator, losses.least_squares_generator),
         (losses.hinge_discriminator, losses.wasserstein_generator),
         (losses.wasserstein_discriminator, losses.wasserstein_generator),
+        (losses.relativistic_discriminator, losses.relativistic_generator),
     ],
 )
 def test_large_scores_mean_real(discriminator, generator):
     right, wrong = a_view([0.9], [-0.1]), a_view([-0.1], [0.9])
     assert discriminator(right) < discriminator(wrong)
     assert generator(wrong) < generator(right)
+
+
+def test_relativistic_losses_see_only_the_difference_of_a_pair():
+    real, fake = np.array([2.0, -1.0, 0.5]), np.array([1.0, -3.0, 4.0])
+    view = a_view(real, fake)
+    expected = np.mean([-_log_sigmoid(d) for d in real - fake])
+    np.testing.assert_allclose(losses.relativistic_discriminator(view), expected, rtol=1e-6)
+    swapped, raised = a_view(fake, real), a_view(real + 7, fake + 7)
+    np.testing.assert_allclose(losses.relativistic_generator(swapped), expected, rtol=1e-6)
+    np.testing.assert_allclose(losses.relativistic_discriminator(raised), expected, rtol=1e-6)
+    for loss in (losses.relativistic_discriminator, losses.relativistic_generator):
+        np.testing.assert_allclose(loss(a_view(real, real)), math.log(2), rtol=1e-6)
 
 
 def test_patch_scores_are_averaged_over_their_places():

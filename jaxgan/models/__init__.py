@@ -1,6 +1,18 @@
 """The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`."""
 
-from jaxgan.models import acgan, cgan, dcgan, gan, improved, progan, sagan, stylegan2, wgan, wgan_gp
+from jaxgan.models import (
+    acgan,
+    cgan,
+    dcgan,
+    gan,
+    improved,
+    progan,
+    r3gan,
+    sagan,
+    stylegan2,
+    wgan,
+    wgan_gp,
+)
 
 MODELS = {
     "gan": gan,
@@ -13,5 +25,6 @@ MODELS = {
     "sagan": sagan,
     "progan": progan,
     "stylegan2": stylegan2,
+    "r3gan": r3gan,
 }
 """Add a GAN: one file beside these, one line here."""
