@@ -22,6 +22,7 @@ from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
 from jaxgan.errors import UsageError
 from jaxgan.layers.conv import Conv
+from jaxgan.layers.dense import Dense
 from jaxgan.layers.grouped import GroupedConv
 from jaxgan.layers.resample import downsample, upsample
 from jaxgan.models.common import halvings, noise_gan, takes_labels
@@ -95,7 +96,8 @@ class Block(nn.Module):
         start = _scaled(math.sqrt(2 / (1 + _SLOPE**2)) * self.depth**-0.25)
         y = nn.leaky_relu(Conv(inner, 1, kernel_init=start)(x), _SLOPE)
         bias = self.param("bias", nn.initializers.zeros, (inner,))
-        y = nn.leaky_relu(GroupedConv(inner, self.group, kernel_init=start)(y) + bias, _SLOPE)
+        y = GroupedConv(inner, self.group, kernel_init=start)(y) + bias.astype(x.dtype)
+        y = nn.leaky_relu(y, _SLOPE)
         return x + _linear(x.shape[-1], nn.initializers.zeros)(y)
 
 
@@ -116,10 +118,11 @@ class Generator(nn.Module):
         doublings, side = halvings("the generator", self.size)
         widths = _widths(self.width, doublings)
         if label is not None:
-            embedded = nn.Dense(z.shape[-1], use_bias=False, kernel_init=_scaled())(label)
+            embedded = Dense(z.shape[-1], use_bias=False, kernel_init=_scaled())(label)
             z = jnp.concatenate([z, embedded], -1)
         basis = self.param("basis", nn.initializers.normal(1), (side, side, self.width))
-        x = basis * nn.Dense(self.width, use_bias=False, kernel_init=_scaled())(z)[:, None, None]
+        x = Dense(self.width, use_bias=False, kernel_init=_scaled())(z)[:, None, None]
+        x = basis.astype(x.dtype) * x
         for number, width in enumerate(widths):
             if x.shape[-1] != width:
                 x = _linear(width)(x)
@@ -152,12 +155,13 @@ class Discriminator(nn.Module):
                 x = Block(self.group, self.blocks * len(widths))(x)
         # A depthwise convolution that leaves one number a channel.
         start = nn.initializers.normal(1 / side)
-        features = (x * self.param("basis", start, (side, side, self.width))).sum((1, 2))
+        basis = self.param("basis", start, (side, side, self.width))
+        features = (x * basis.astype(x.dtype)).sum((1, 2))
         outputs = 1 if label is None else self.width
-        y = nn.Dense(outputs, use_bias=False, kernel_init=_scaled())(features)
+        y = Dense(outputs, use_bias=False, kernel_init=_scaled())(features)
         if label is not None:
             start = _scaled(1 / math.sqrt(self.width))
-            y = y * nn.Dense(self.width, use_bias=False, kernel_init=start)(label)
+            y = y * Dense(self.width, use_bias=False, kernel_init=start)(label)
         return Scores(y.sum(-1), features=features)
 
 
