@@ -177,7 +177,7 @@ def training(
     """Returns a function that runs one iteration, lazy terms where they are due."""
     layout = torch.channels_last if setting.channels_last else torch.contiguous_format
     images = images.to(setting.device).contiguous(memory_format=layout)
-    g, d = (module.to(setting.device).train() for module in networks)
+    g, d = (module.to(setting.device, memory_format=layout).train() for module in networks)
     average = copy.deepcopy(g).requires_grad_(False)
     adams = []
     for module, rate, every in (

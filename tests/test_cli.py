@@ -450,6 +450,12 @@ def test_labels_asked_of_a_model_without_them(trained, tmp_path):
     assert refused.status == 1 and "trained without labels" in refused.err
 
 
+def test_truncation_of_a_model_without_intermediate_latents(trained, tmp_path):
+    refused = run("sample", f"--workdir={trained}", f"--out={tmp_path / 'x.png'}", "--truncation=1")
+    assert refused.status == 1
+    assert "--truncation works on intermediate latents w and this model has none" in refused.err
+
+
 def test_strips_begin_and_end_at_samples(trained, tmp_path):
     samples = _drawn(trained, tmp_path / "x.npz", "--num=4").astype(int)
     strips = _drawn(trained, tmp_path / "s.npz", "--num=2", "--interpolate=3").astype(int)

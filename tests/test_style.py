@@ -198,11 +198,11 @@ def test_the_script_mixes_walks_and_projects(trained, tmp_path):
     assert _pixels(tmp_path / "strips.png").shape == (18, 28, 3)
 
     Image.new("RGB", (9, 9), (200, 100, 0)).save(tmp_path / "x.png")
-    flags = (f"--project={tmp_path / 'x.png'}", "--project_steps=20")
+    flags = (f"--project={tmp_path / 'x.png'}", "--project_steps=20", "--features=random")
     made = _run(trained, tmp_path / "found.png", *flags)
     assert made.status == 0, made.err
     assert "x.png has 9x9 pixels; it is resized to 8x8\n" in made.out
-    assert "distance by pixels: " in made.out
+    assert "distance by pixels and features (random): " in made.out
     strip = _pixels(tmp_path / "found.png")
     assert strip.shape == (8, 7 * 10 - 2, 3)
     assert (strip[:, :8] == [200, 100, 0]).all()
