@@ -5,8 +5,8 @@ python benchmarks/peers.py --rows=dcgan_64_b32,gan_mnist --repeats=9 --seconds=5
 
 Ours is the training loop's own `iterate` on a data set in memory: gathering, transfer, every
 update, the guard against NaN, the generator's average and the metrics count. PyTorch's side is
-`torch_models.py`. Both have the same number of threads and float32 (on a GPU, TF32 products on
-both sides). A ratio above 1 means that jaxgan is faster.
+`torch_models.py` and `torch_progan.py`. Both have the same number of threads and float32 (on a GPU,
+TF32 products on both sides). A ratio above 1 means that jaxgan is faster.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import machine
 import numpy as np
 import torch
 import torch_models
+import torch_progan
 from absl import app, flags
 from measure import Row, Side, conditions, measure, noise, noise_labels, ours, prepare
 
@@ -29,7 +30,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_list("rows", [], "Which rows, in this order. Default: all.")
 flags.DEFINE_enum("side", "both", ["both", "ours", "theirs"], "Measure one alone, as a check.")
 flags.DEFINE_bool(
-    "channels_last", None, "PyTorch's layout. Default: the faster one, false for wgan_gp only."
+    "channels_last",
+    None,
+    "PyTorch's layout. Default: the faster one, false for wgan_gp and progan.",
 )
 flags.DEFINE_bool("fused_adam", True, "PyTorch's fused Adam, or its default one.")
 flags.DEFINE_bool(
@@ -52,27 +55,33 @@ ROWS = {
     "wgan_gp_64_b64": Row("wgan_gp", {}, 64, 3, 64),
     "wgan_gp_64_tags": Row("wgan_gp", {}, 64, 3, 32, "tags", 24),
     "sagan_64_w16": Row("sagan", {"width": 16}, 64, 3, 32, "class", 10),
+    "progan_32": Row("progan", {"start_size": 32, "width": 64}, 32, 3, 16),
     "improved_mnist": Row("improved", {}, 28, 1, 64, "class", 10),
 }
 
 
 def theirs(row: Row, images: np.ndarray) -> Side:
     """PyTorch's training on images [N, H, W, C] uint8."""
-    config = row.config()
-    networks = torch_models.NETWORKS[row.model](config, row.size, row.channels, row.labels)
-    labels = noise_labels(row, len(images))
+    config, labels = row.config(), noise_labels(row, len(images))
     channels_last = FLAGS.channels_last
     if channels_last is None:
-        channels_last = row.model != "wgan_gp"
-    step = torch_models.training(
-        row.model,
-        networks,
-        config,
-        torch.from_numpy(images).permute(0, 3, 1, 2),
-        None if labels is None else torch.from_numpy(labels),
-        row.batch_size,
-        torch_models.Setting(_device(), channels_last, FLAGS.fused_adam, FLAGS.reuse_images),
-    )
+        channels_last = row.model not in ("wgan_gp", "progan")
+    setting = torch_models.Setting(_device(), channels_last, FLAGS.fused_adam, FLAGS.reuse_images)
+    pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
+    if row.model == "progan":
+        networks = torch_progan.networks(config, row.size, row.channels)
+        step = torch_progan.training(networks, config, pictures, row.batch_size, setting)
+    else:
+        networks = torch_models.NETWORKS[row.model](config, row.size, row.channels, row.labels)
+        step = torch_models.training(
+            row.model,
+            networks,
+            config,
+            pictures,
+            None if labels is None else torch.from_numpy(labels),
+            row.batch_size,
+            setting,
+        )
 
     def run(count: int) -> None:
         for _ in range(count):
