@@ -32,7 +32,7 @@ flags.DEFINE_enum("side", "both", ["both", "ours", "theirs"], "Measure one alone
 flags.DEFINE_bool(
     "channels_last",
     None,
-    "PyTorch's layout. Default: the faster one, false for wgan_gp and progan.",
+    "PyTorch's layout. Default: the faster one, false for wgan_gp only.",
 )
 flags.DEFINE_bool("fused_adam", True, "PyTorch's fused Adam, or its default one.")
 flags.DEFINE_bool(
@@ -65,7 +65,7 @@ def theirs(row: Row, images: np.ndarray) -> Side:
     config, labels = row.config(), noise_labels(row, len(images))
     channels_last = FLAGS.channels_last
     if channels_last is None:
-        channels_last = row.model not in ("wgan_gp", "progan")
+        channels_last = row.model != "wgan_gp"
     setting = torch_models.Setting(_device(), channels_last, FLAGS.fused_adam, FLAGS.reuse_images)
     pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
     if row.model == "progan":

@@ -1,4 +1,5 @@
-"""The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`."""
+"""The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`, or
+stages of one that grows."""
 
 from jaxgan.models import acgan, cgan, dcgan, gan, improved, progan, sagan, wgan, wgan_gp
 
