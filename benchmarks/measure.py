@@ -46,6 +46,7 @@ class Row(NamedTuple):
     batch_size: int
     label_kind: str | None = None
     labels: int = 0
+    cycle: int = 1  # iterations after which lazy terms come round again: run by so many
 
     def config(self):
         return dataclasses.replace(MODELS[self.model].Config(), **self.fields)
@@ -57,11 +58,11 @@ class Row(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One library's training: `run(n)` does n iterations and waits until they are done."""
+    """One library's training: `run(n)` does n cycles of iterations and waits for their end."""
 
     run: Callable[[int], None]
     parameters: int
-    images: int  # real ones an iteration
+    images: int  # real ones a cycle
 
 
 def prepare() -> None:
@@ -105,7 +106,7 @@ def ours(row: Row, images: np.ndarray) -> Side:
 
     def run(count: int) -> None:
         nonlocal before
-        for _ in range(count):
+        for _ in range(count * row.cycle):
             _, state, metrics = next(iterations)
             # As the loop does: it looks at the iteration before the last one.
             if before is not None and int(before["skipped_in_row"]):
@@ -113,7 +114,7 @@ def ours(row: Row, images: np.ndarray) -> Side:
             before = metrics
         jax.block_until_ready(state)
 
-    return Side(run, parameters, images_drawn(gan, row.batch_size, 1))
+    return Side(run, parameters, images_drawn(gan, row.batch_size, row.cycle))
 
 
 def measure(sides: Sequence[Side]) -> tuple[list[list[float]], float]:

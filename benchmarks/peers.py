@@ -5,8 +5,8 @@ python benchmarks/peers.py --rows=dcgan_64_b32,gan_mnist --repeats=9 --seconds=5
 
 Ours is the training loop's own `iterate` on a data set in memory: gathering, transfer, every
 update, the guard against NaN, the generator's average and the metrics count. PyTorch's side is
-`torch_models.py` and `torch_progan.py`. Both have the same number of threads and float32 (on a GPU,
-TF32 products on both sides). A ratio above 1 means that jaxgan is faster.
+`torch_models.py`, `torch_progan.py` and `torch_style.py`. Both have the same number of threads and
+float32 (on a GPU, TF32 products on both sides). A ratio above 1 means that jaxgan is faster.
 """
 
 from __future__ import annotations
@@ -22,8 +22,11 @@ import numpy as np
 import torch
 import torch_models
 import torch_progan
+import torch_style
 from absl import app, flags
 from measure import Row, Side, conditions, measure, noise, noise_labels, ours, prepare
+
+from jaxgan.models import stylegan2
 
 FLAGS = flags.FLAGS
 
@@ -32,17 +35,20 @@ flags.DEFINE_enum("side", "both", ["both", "ours", "theirs"], "Measure one alone
 flags.DEFINE_bool(
     "channels_last",
     None,
-    "PyTorch's layout. Default: the faster one, false for wgan_gp only.",
+    "PyTorch's layout. Default: the faster one, false for wgan_gp and stylegan2 only.",
 )
 flags.DEFINE_bool("fused_adam", True, "PyTorch's fused Adam, or its default one.")
 flags.DEFINE_bool(
     "reuse_images",
     False,
     "PyTorch moves the generator on the images that the discriminator has just seen, as its DCGAN "
-    "example does, and so computes one generator pass less than jaxgan. Not for wgan_gp.",
+    "example does, and so computes one generator pass less than jaxgan. Not for wgan_gp "
+    "and stylegan2.",
 )
 
 _COURSE = {"kernel": 5, "linear_stem": True, "bias": True}
+
+_NARROW = {"channel_base": 2048, "max_width": 128}
 
 ROWS = {
     "gan_mnist": Row("gan", {}, 28, 1, 100),
@@ -56,41 +62,43 @@ ROWS = {
     "wgan_gp_64_tags": Row("wgan_gp", {}, 64, 3, 32, "tags", 24),
     "sagan_64_w16": Row("sagan", {"width": 16}, 64, 3, 32, "class", 10),
     "progan_32": Row("progan", {"start_size": 32, "width": 64}, 32, 3, 16),
+    "stylegan2_64": Row("stylegan2", _NARROW, 64, 3, 8, cycle=16),
     "improved_mnist": Row("improved", {}, 28, 1, 64, "class", 10),
 }
 
 
 def theirs(row: Row, images: np.ndarray) -> Side:
     """PyTorch's training on images [N, H, W, C] uint8."""
-    config, labels = row.config(), noise_labels(row, len(images))
+    config = row.config()
     channels_last = FLAGS.channels_last
     if channels_last is None:
-        channels_last = row.model != "wgan_gp"
+        channels_last = row.model not in ("wgan_gp", "stylegan2")
     setting = torch_models.Setting(_device(), channels_last, FLAGS.fused_adam, FLAGS.reuse_images)
     pictures = torch.from_numpy(images).permute(0, 3, 1, 2)
-    if row.model == "progan":
+    if row.model == "stylegan2":
+        config = stylegan2.resolved(config, row.size, row.batch_size)
+        networks = torch_style.stylegan2(config, row.size, row.channels)
+        step = torch_style.training(networks, config, pictures, row.batch_size, setting)
+    elif row.model == "progan":
         networks = torch_progan.networks(config, row.size, row.channels)
         step = torch_progan.training(networks, config, pictures, row.batch_size, setting)
     else:
         networks = torch_models.NETWORKS[row.model](config, row.size, row.channels, row.labels)
+        labels = noise_labels(row, len(images))
+        labels = None if labels is None else torch.from_numpy(labels)
         step = torch_models.training(
-            row.model,
-            networks,
-            config,
-            pictures,
-            None if labels is None else torch.from_numpy(labels),
-            row.batch_size,
-            setting,
+            row.model, networks, config, pictures, labels, row.batch_size, setting
         )
 
     def run(count: int) -> None:
-        for _ in range(count):
+        for _ in range(count * row.cycle):
             loss = step()
         if not loss.isfinite():  # waits for the device, too
             raise RuntimeError("PyTorch's loss is not finite: the measurement is void")
 
     parameters = sum(p.numel() for network in networks for p in network.parameters())
-    return Side(run, parameters, getattr(config, "n_critic", 1) * row.batch_size)
+    images_a_step = getattr(config, "n_critic", 1) * row.batch_size
+    return Side(run, parameters, row.cycle * images_a_step)
 
 
 def compare(name: str) -> list[str]:

@@ -14,6 +14,7 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 import feature_flags
+import metric_flags
 import numpy as np
 import shared
 from absl import app, flags
@@ -40,6 +41,7 @@ SHOWN = 8  # samples beside their neighbours in the report
 
 FLAGS = flags.FLAGS
 flags.declare_key_flag("compilation_cache")
+flags.adopt_module_key_flags(metric_flags)
 flags.adopt_module_key_flags(feature_flags)
 
 flags.DEFINE_string("workdir", None, "The training's folder.", required=True)
@@ -65,7 +67,7 @@ flags.DEFINE_integer("batch_size", 100, "Pictures computed at a time.", lower_bo
 def main(argv: Sequence[str]) -> None:
     with shared.plain_errors():
         shared.refuse_arguments(argv)
-        names = feature_flags.names()  # before anything that takes long
+        names = metric_flags.names()  # before anything that takes long
         shared.start()
         run(names)
 
@@ -105,7 +107,7 @@ def run(names: Sequence[str]) -> None:
             FLAGS.batch_size,
             progress=True,
         )
-        feature_flags.report_obstacles(evaluator)
+        metric_flags.report_obstacles(evaluator)
         for step in steps:
             step, state, _ = checkpointer.restore(template(made), step)
             evaluation = evaluator(state, raw=FLAGS.raw)

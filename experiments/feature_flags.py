@@ -1,4 +1,4 @@
-"""The flags that say what a generator is measured by, and with which network."""
+"""The flag that says which network reads pictures."""
 
 from __future__ import annotations
 
@@ -9,31 +9,17 @@ import shared
 from absl import flags
 
 from jaxgan import data
-from jaxgan.errors import UsageError, unknown
-from jaxgan.evaluate import Evaluator
 from jaxgan.metrics import classifier, inception, random_features
 from jaxgan.metrics.network import Network, each_channel
-from jaxgan.metrics.suite import METRICS, USUAL
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_list(
-    "metrics", None, f"Of {', '.join(METRICS)}. Default: {', '.join(USUAL)}, as far as possible."
-)
 flags.DEFINE_string(
     "features",
     None,
     "What reads the pictures: 'inception' (fetched once, 91 MiB), a file of its weights or of "
     "train_classifier.py, or 'random'. Default: the classifier of the data set, if there is one.",
 )
-
-
-def names() -> tuple[str, ...]:
-    """Returns the metrics that the flags ask for."""
-    for name in FLAGS.metrics or ():
-        if name not in METRICS:
-            raise unknown("metric", name, METRICS)
-    return tuple(FLAGS.metrics or USUAL)
 
 
 def network(spec: data.DataSpec) -> Network:
@@ -69,11 +55,3 @@ def _names_in(path: pathlib.Path) -> list[str]:
         return []
     with zipfile.ZipFile(path) as file:
         return file.namelist()
-
-
-def report_obstacles(evaluator: Evaluator) -> None:
-    """Says which of the usual metrics cannot be measured; one that was asked for is an error."""
-    for name, why in evaluator.obstacles().items():
-        if FLAGS.metrics:
-            raise UsageError(why)
-        print(f"note: {name} is not measured: {why}")

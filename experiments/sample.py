@@ -2,11 +2,16 @@
 
 python experiments/sample.py --workdir=DIR --num=64 --out=grid.png
 python experiments/sample.py --workdir=DIR --num=8 --interpolate=10 --out=strips.png
+python experiments/sample.py --workdir=DIR --num=6 --interpolate=20 --out=walk.gif
 python experiments/sample.py --workdir=DIR --labels="red cube,blue sphere;gray cylinder"
+python experiments/sample.py --workdir=DIR --truncation=0.7 --mix=6 --out=mixed.png
+python experiments/sample.py --workdir=DIR --project=face.png --out=found.png
 
 A model that was trained with labels draws --num pictures for each condition, in a row beside its
 names. --out=FOLDER/ writes single PNGs, and labels.csv beside them; --out=FILE.npz the array
-`images` [num, H, W, C] uint8, and `labels` [num, K].
+`images` [num, H, W, C] uint8, and `labels` [num, K]; --out=FILE.gif a walk from each of --num
+pictures to the next and back to the first. --truncation, --mix and --project are for models with
+intermediate latents w, along which these interpolate.
 """
 
 from __future__ import annotations
@@ -19,17 +24,21 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import shared
+import style_flags
 from absl import app, flags
 from tqdm import tqdm
 
 import jaxgan.workdir
-from jaxgan import data, plot, sample
+from jaxgan import data, plot, sample, style
 from jaxgan.checkpoint import Checkpointer
+from jaxgan.core import Gan, Variables
 from jaxgan.errors import UsageError
-from jaxgan.stages import gan_at, template
+from jaxgan.stages import gan_at, pinned, template
 
 FLAGS = flags.FLAGS
 flags.declare_key_flag("compilation_cache")
+flags.declare_key_flag("features")
+flags.adopt_module_key_flags(style_flags)
 
 flags.DEFINE_string("workdir", None, "The training's folder.", required=True)
 flags.DEFINE_integer(
@@ -45,7 +54,7 @@ flags.DEFINE_string(
     "training's sample grids show.",
 )
 flags.DEFINE_string("labels_file", None, "What to draw, as a JSON list of lists of names.")
-flags.DEFINE_string("out", "samples.png", "FILE.png (a grid), FILE.npz, or a folder.")
+flags.DEFINE_string("out", "samples.png", "FILE.png (a grid), FILE.npz, FILE.gif or a folder.")
 flags.DEFINE_integer("seed", 0, "Chooses the latents.", lower_bound=0, upper_bound=2**32 - 1)
 flags.DEFINE_integer("interpolate", 0, "Pictures in each strip between two latents.")
 flags.DEFINE_bool("raw", False, "The last weights in place of their moving average.")
@@ -57,44 +66,73 @@ flags.DEFINE_integer("batch_size", 64, "Pictures computed at a time.", lower_bou
 def main(argv: Sequence[str]) -> None:
     with shared.plain_errors():
         shared.refuse_arguments(argv)
-        if FLAGS.interpolate == 1 or FLAGS.interpolate < 0:
-            raise UsageError(f"--interpolate={FLAGS.interpolate} must be at least 2 pictures")
-        out = pathlib.Path(FLAGS.out)
-        if not FLAGS.out or out.suffix not in ("", ".png", ".npz"):
-            raise UsageError(f"--out={FLAGS.out} must be FILE.png, FILE.npz or a folder")
+        out = _checked_out()
         shared.start()
-        draw, rows = _drawing()
+        settings = jaxgan.workdir.read(FLAGS.workdir)
+        gan, variables = _generator(settings)
+        rows = _rows(settings, gan.conditional)
+        label = None if rows is None else rows.label
+        # What draws the images, once all that it needs has been found.
+        if FLAGS.mix is not None:
+            each = None if rows is None else label[:: rows.columns]
+            draw, write = style_flags.mixing(gan, variables, each), plot.save_image
+        elif FLAGS.project is not None:
+            spec = shared.data_spec(settings)
+            draw, write = style_flags.projecting(gan, variables, spec), plot.save_image
+        else:
+            draw = _drawing(gan, variables, FLAGS.num or 64 if rows is None else len(label), label)
+            write = functools.partial(_write, rows=rows)
         with _naming_out():  # before the work, lest it be for nothing
             (out.parent if out.suffix else out).mkdir(parents=True, exist_ok=True)
         images = draw()
         with _naming_out():
-            _write(out, images, rows)
+            write(out, images)
         print(out)
 
 
-def _drawing() -> tuple[Callable[[], np.ndarray], sample.Rows | None]:
-    """Returns what draws the images, once all that it needs has been found, and their labels."""
-    settings = jaxgan.workdir.read(FLAGS.workdir)
+def _checked_out() -> pathlib.Path:
+    """Returns --out; raises UsageError if flags do not go together."""
+    if FLAGS.interpolate == 1 or FLAGS.interpolate < 0:
+        raise UsageError(f"--interpolate={FLAGS.interpolate} must be at least 2 pictures")
+    out = pathlib.Path(FLAGS.out)
+    if not FLAGS.out or out.suffix not in ("", ".png", ".npz", ".gif"):
+        raise UsageError(f"--out={FLAGS.out} must be FILE.png, FILE.npz, FILE.gif or a folder")
+    if out.suffix == ".gif" and not FLAGS.interpolate:
+        raise UsageError(f"--out={FLAGS.out} is a walk: say by --interpolate in how many steps")
+    given = [name for name in ("mix", "project") if FLAGS[name].value is not None]
+    given += ["interpolate"] * bool(FLAGS.interpolate)
+    if len(given) > 1:
+        raise UsageError(f"--{' and --'.join(given)} ask for different pictures; give one of them")
+    if given and given[0] != "interpolate" and out.suffix != ".png":
+        raise UsageError(f"--{given[0]} draws one picture: --out={FLAGS.out} must be FILE.png")
+    return out
+
+
+def _generator(settings: Mapping) -> tuple[Gan, Variables]:
+    """Returns the run's method, and the generator's variables of the chosen checkpoint."""
     made = shared.make_gan(settings)
+    style_flags.check(gan_at(made, 0))
     folder = pathlib.Path(FLAGS.workdir) / "checkpoints"
     with Checkpointer(folder, read_only=True) as checkpointer:
         step = shared.chosen_step(FLAGS.workdir, FLAGS.checkpoint, checkpointer.steps())
         restored = checkpointer.restore(template(made), step)
     if restored is None:
         raise UsageError(f"{FLAGS.workdir} has no checkpoint yet; let the training save one")
-    gan = gan_at(made, restored.step)
-    variables = sample.generator_variables(restored.state, raw=FLAGS.raw)
+    gan = pinned(gan_at(made, restored.step), restored.step)
+    return gan, sample.generator_variables(restored.state, raw=FLAGS.raw)
 
-    rows = _rows(settings, gan.conditional)
-    num = FLAGS.num or 64 if rows is None else len(rows.label)
-    label, latent = None if rows is None else rows.label, None
+
+def _drawing(
+    gan: Gan, variables: Variables, num: int, label: np.ndarray | None
+) -> Callable[[], np.ndarray]:
+    """Returns what draws `num` images, or the images of as many strips, or of a walk."""
+    latent = None
     if FLAGS.interpolate:
-        ends = sample.draw_latents(gan, 2 * num, seed=FLAGS.seed)
-        latent = sample.interpolate(ends[:num], ends[num:], FLAGS.interpolate)
-        latent = latent.reshape(-1, latent.shape[-1])
-        label = None if label is None else np.repeat(label, FLAGS.interpolate, 0)
+        gan, latent, label = _path(gan, variables, num, label)
         num = len(latent)
-    draw = functools.partial(
+    elif FLAGS.truncation is not None:
+        gan = style.truncated(gan, FLAGS.truncation)
+    return functools.partial(
         sample.draw,
         gan,
         variables,
@@ -103,9 +141,30 @@ def _drawing() -> tuple[Callable[[], np.ndarray], sample.Rows | None]:
         label=label,
         latent=latent,
         batch_size=FLAGS.batch_size,
-        step=restored.step,
     )
-    return draw, rows
+
+
+def _path(gan, variables, num, label):
+    """Returns the Gan, latents and labels that draw strips, or a walk through `num` pictures."""
+    walk = pathlib.Path(FLAGS.out).suffix == ".gif"
+    starts = sample.draw_latents(gan, num if walk else 2 * num, seed=FLAGS.seed)
+    ends = np.roll(starts, -1, 0)
+    if not walk:
+        starts, ends = starts[:num], starts[num:]
+    # The end of a walk's part is the start of the next.
+    count = FLAGS.interpolate + walk
+    if gan.style is None:
+        latent = sample.interpolate(starts, ends, count)
+        label = None if label is None else np.repeat(label, FLAGS.interpolate, 0)
+    else:
+        next_label = np.roll(label, -1, 0) if walk and label is not None else label
+        starts, ends = (
+            style.intermediate(gan, variables, z, asked, psi=style_flags.psi())
+            for z, asked in ((starts, label), (ends, next_label))
+        )
+        latent, gan, label = style.lerp(starts, ends, count), style.from_w(gan), None
+    latent = latent[:, : FLAGS.interpolate]
+    return gan, latent.reshape(-1, *latent.shape[2:]), label
 
 
 def _rows(settings: Mapping, conditional: bool) -> sample.Rows | None:
@@ -138,7 +197,9 @@ def _naming_out() -> Iterator[None]:
 
 def _write(out: pathlib.Path, images: np.ndarray, rows: sample.Rows | None) -> None:
     per_label = FLAGS.interpolate or 1
-    if out.suffix == ".npz":
+    if out.suffix == ".gif":
+        plot.save_animation(out, images)
+    elif out.suffix == ".npz":
         labels = {} if rows is None else {"labels": np.repeat(rows.label, per_label, 0)}
         np.savez_compressed(out, images=images, **labels)
     elif out.suffix:

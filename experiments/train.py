@@ -17,6 +17,7 @@ import sys
 from collections.abc import Sequence
 
 import feature_flags
+import metric_flags
 import shared
 from absl import app, flags
 
@@ -31,6 +32,7 @@ from jaxgan.train import train
 
 FLAGS = flags.FLAGS
 flags.adopt_module_key_flags(shared)
+flags.adopt_module_key_flags(metric_flags)
 flags.adopt_module_key_flags(feature_flags)
 
 flags.DEFINE_string("model", "wgan_gp", f"One of {', '.join(MODELS)}.")
@@ -131,7 +133,7 @@ def main(argv: Sequence[str]) -> None:
 def run() -> None:
     """Trains as the flags say."""
     config = shared.make_config(FLAGS.model, FLAGS.set)
-    feature_flags.names()  # before anything that takes long
+    metric_flags.names()  # before anything that takes long
     parallel.check_divisible(FLAGS.batch_size)
     dataset = _load()
 
@@ -192,11 +194,11 @@ def _evaluator(gan, dataset):
         read_reference(
             network, dataset, 50_000, cache_dir=data.default_cache_dir(), title="real pictures"
         ),
-        feature_flags.names(),
+        metric_flags.names(),
         FLAGS.evaluate_images,
         labels,
     )
-    feature_flags.report_obstacles(evaluator)
+    metric_flags.report_obstacles(evaluator)
     return evaluator
 
 

@@ -12,6 +12,19 @@ def rmsprop(learning_rate: float) -> optax.GradientTransformation:
     return optax.rmsprop(learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False)
 
 
+def lazy_adam(
+    learning_rate: float, beta1: float, beta2: float, every: int | None
+) -> optax.GradientTransformation:
+    """Adam for a player that has a step of its own for a lazy term on every `every`-th iteration.
+
+    Rate and moments are those of a player without, stretched over the k + 1 steps which it takes
+    in k iterations: lr * c and beta^c with c = k / (k + 1) (Karras et al., 2020, arXiv:1912.04958,
+    appendix B). None is no lazy term: c is 1.
+    """
+    c = 1.0 if every is None else every / (every + 1)
+    return optax.adam(learning_rate * c, beta1**c, beta2**c)
+
+
 def clip_weights(limit: float) -> optax.GradientTransformation:
     """Projects every parameter into [-limit, limit], to rounding: put it last in a chain."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from jaxgan.core import Array, View
+from jaxgan.core import Array, View, batch_mean
 
 
 def safe_sqrt(x: Array) -> Array:
@@ -50,3 +53,41 @@ def r2(view: View) -> Array:
 def drift(view: View) -> Array:
     """D(x)^2 on real images, Karras et al., 2017, arXiv:1710.10196, appendix A.1."""
     return jnp.square(view.on_real.source).mean()
+
+
+def path_lengths(synthesise: Callable[[Array], Array], w: Array, rng: Array) -> Array:
+    """How far images move with w, |J^T y| for a random image y: section 3.2 of Karras et al., 2020,
+    arXiv:1912.04958, the root of the mean over the layers.
+
+    Args:
+      synthesise: w -> images [B, H, W, C].
+      w: [B, layers, F].
+      rng: keys [B]; y is normal with the deviation 1 / sqrt(H W).
+
+    Returns:
+      [B].
+    """
+
+    def along(w):
+        image = synthesise(w)
+        y = jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(rng)
+        return (image * y).sum() / math.sqrt(image.shape[1] * image.shape[2])
+
+    return safe_sqrt(jnp.square(jax.grad(along)(w)).sum(-1).mean(-1))
+
+
+def path_length(lengths: Array, mean: Array, *, decay: float) -> tuple[Array, Array]:
+    """(|J^T y| - a)^2, equation 4 of the same paper.
+
+    As in the official code, the gradient passes through what these lengths add to the mean a.
+
+    Args:
+      lengths: of this device's examples, [B].
+      mean: a, of the steps before.
+      decay: the share of the global batch's mean in the new a.
+
+    Returns:
+      The penalty and the new a.
+    """
+    mean = mean + decay * (batch_mean(lengths) - mean)
+    return jnp.square(lengths - mean).mean(), jax.lax.stop_gradient(mean)

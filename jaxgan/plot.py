@@ -52,6 +52,21 @@ def save_image(path: str | pathlib.Path, image: np.ndarray) -> None:
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path)
 
 
+def save_animation(path: str | pathlib.Path, images: np.ndarray, seconds: float = 0.05) -> None:
+    """Writes uint8 images [N, H, W, 1 or 3] as a GIF that starts again after the last one.
+
+    Args:
+      path: of the file.
+      images: the frames.
+      seconds: how long each is shown, in hundredths.
+    """
+    path = pathlib.Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    first, *others = (Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in images)
+    duration = round(1000 * seconds)
+    first.save(path, save_all=True, append_images=others, duration=duration, loop=0)
+
+
 def curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> None:
     """Draws every metric of a `metrics.jsonl` over the steps, one panel for each group of names."""
     from matplotlib.figure import Figure

@@ -64,7 +64,7 @@ def run(script: str, *arguments: object) -> Result:
 
 def load(script: str, *arguments: object):
     """Returns the module of a script with its flags parsed; those of the script before are gone."""
-    for name in ("shared", "feature_flags", "script"):
+    for name in ("shared", "feature_flags", "metric_flags", "style_flags", "script"):
         for flag in list(flags.FLAGS.flags_by_module_dict().get(name, ())):
             delattr(flags.FLAGS, flag.name)
         sys.modules.pop(name, None)

@@ -64,6 +64,22 @@ def test_clipped_weights_stay_in_range(weights, gradients, limit):
     np.testing.assert_allclose(new, expected, rtol=1e-6, atol=2e-7)
 
 
+@pytest.mark.parametrize(("every", "c"), [(16, 16 / 17), (4, 0.8), (None, 1.0)])
+def test_adam_is_corrected_for_the_steps_of_a_lazy_term(every, c):
+    tx = optim.lazy_adam(0.1, 0.5, 0.99, every)
+    params, state = START, tx.init(START)
+    beta1, beta2, rate = 0.5**c, 0.99**c, 0.1 * c
+    expected, first, second = START.astype(np.float64), 0.0, 0.0
+    for count, gradient in enumerate(GRADIENTS, 1):
+        delta, state = tx.update(gradient, state, params)
+        params = optax.apply_updates(params, delta)
+        first = beta1 * first + (1 - beta1) * gradient
+        second = beta2 * second + (1 - beta2) * np.square(gradient, dtype=np.float64)
+        scale = np.sqrt(second / (1 - beta2**count)) + 1e-8
+        expected = expected - rate * first / (1 - beta1**count) / scale
+        np.testing.assert_allclose(params, expected, rtol=1e-4, atol=1e-6)
+
+
 def test_the_average_halves_an_image_after_its_half_life():
     half_life, batch = 96, 16
     gan = TOY._replace(ema=optim.ema_decay(half_life, batch, ramp_up=0))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import numpy as np
@@ -94,6 +95,86 @@ def test_networks_compute_what_pytorchs_do(
     ):
         scale = expected.abs().max().item()
         np.testing.assert_allclose(actual / scale, expected / scale, rtol=0, atol=1e-4)
+
+
+# What turns the path of a PyTorch weight of StyleGAN2 into that of Flax's, in order.
+_STYLE_PATHS = {
+    r"^mapping\.(\d)": r"mapping.dense_\1",
+    r"^start": "synthesis.start",
+    r"^convs\.(\d)\.weight": r"synthesis.StyledConv_\1.ModulatedConv_0.kernel",
+    r"^convs\.(\d)\.affine": r"synthesis.StyledConv_\1.ModulatedConv_0.affine",
+    r"^convs\.(\d)\.strength": r"synthesis.StyledConv_\1.Noise_0.strength",
+    r"^convs\.(\d)": r"synthesis.StyledConv_\1",
+    r"^colours\.(\d)": r"synthesis.ToRGB_\1",
+    r"^colours": "EqualizedConv_0",
+    r"^blocks\.0\.first": "EqualizedConv_1",
+    r"^blocks\.0\.second": "EqualizedConv_2",
+    r"^blocks\.0\.skip": "EqualizedConv_3",
+    r"^blocks\.1\.first": "EqualizedConv_4",
+    r"^blocks\.1\.second": "EqualizedConv_5",
+    r"^blocks\.1\.skip": "EqualizedConv_6",
+    r"^last": "EqualizedConv_7",
+    r"^dense": "EqualizedDense_0",
+    r"^out": "EqualizedDense_1",
+    r"weight$": "kernel",
+}
+
+
+def test_stylegan2_computes_what_pytorchs_does(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    import torch_style
+
+    from jaxgan.layers.noise import pixel_noise
+    from jaxgan.models.common import fold
+
+    config = MODELS["stylegan2"].Config(
+        latent_size=5, mapping_width=6, channel_base=64, max_width=8, group=2
+    )
+    gan = MODELS["stylegan2"].make(DataSpec("noise", 16, 3, None, ()), config, Plan(4, 1))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda x: rng.normal(size=x.shape).astype(np.float32),
+        jax.eval_shape(gan.init, jax.random.key(0)),
+    )
+    g, d = torch_style.stylegan2(config, 16, 3)
+    for player, network in (("generator", g), ("discriminator", d)):
+        _carry_style(variables[player]["params"], network)
+    keys = jax.random.split(jax.random.key(0), 4)
+    context = Context(0, keys, {}, train=False)
+    latent = rng.normal(size=(4, 5)).astype(np.float32)
+    w = gan.style.w(variables["generator"], latent, None)
+    fake = gan.style.synthesise(variables["generator"], w, context)
+    image = rng.uniform(-1, 1, (4, 16, 16, 3)).astype(np.float32)
+    source = gan.score(variables["discriminator"], image, None, context)[0].source
+
+    def by_channel(x):
+        return torch.tensor(np.asarray(x)).permute(0, 3, 1, 2)
+
+    noise = [pixel_noise(fold(keys, i), s, s) for i, s in enumerate((4, 8, 8, 16, 16))]
+    with torch.no_grad():
+        torch_fake = g.synthesise(g.w(torch.tensor(latent)), [by_channel(x) for x in noise])
+        torch_source = d(by_channel(image))
+    for ours, theirs in ((fake, torch_fake.permute(0, 2, 3, 1)), (source, torch_source)):
+        scale = theirs.abs().max().item()
+        np.testing.assert_allclose(ours / scale, theirs / scale, rtol=0, atol=1e-4)
+
+
+def _carry_style(params, network):
+    arrays, state = flatten_dict(params, sep="."), {}
+    for name in network.state_dict():
+        path = name
+        for old, new in _STYLE_PATHS.items():
+            path = re.sub(old, new, path)
+        if name == "average":
+            state[name] = network.average
+            continue
+        x = arrays.pop(path)
+        if path == "EqualizedDense_0.kernel":  # features [H, W, C] here and [C, H, W] there
+            x = x.reshape(4, 4, 8, -1).transpose(2, 0, 1, 3).reshape(x.shape)
+        axes = {4: (3, 2, 0, 1), 3: (2, 0, 1), 2: (1, 0)}.get(x.ndim)
+        state[name] = torch.tensor(np.array(np.transpose(x, axes)))
+    assert not arrays
+    network.load_state_dict(state)
 
 
 _NAMES = {

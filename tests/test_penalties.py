@@ -8,6 +8,7 @@ from helpers import a_view
 from jax.test_util import check_grads
 
 from jaxgan import penalties
+from jaxgan.core import AXIS
 
 RANDOM = np.random.default_rng(0)
 REAL = RANDOM.uniform(-1, 1, (5, 2, 2, 3)).astype(np.float32)
@@ -108,6 +109,50 @@ def test_gradients_agree_with_differences(penalty):
         return penalty(_view(_smooth_critic(params)))
 
     check_grads(jax.jit(value), (params,), 2, ("rev",), atol=0.05, rtol=0.05, eps=1e-2)
+
+
+MATRIX = RANDOM.normal(size=(3, 4, 12)).astype(np.float32)  # [layers, F, pixels]
+
+
+def _linear_generator(w):
+    return jnp.einsum("blf,lfp->bp", w, MATRIX).reshape(len(w), 2, 2, 3)
+
+
+def test_path_lengths_of_a_linear_generator():
+    keys = jax.random.split(jax.random.key(0), 5)
+    w = RANDOM.normal(size=(5, 3, 4)).astype(np.float32)
+    y = jax.vmap(lambda key: jax.random.normal(key, (2, 2, 3)))(keys).reshape(5, 12) / 2
+    slope = np.einsum("lfp,bp->blf", MATRIX, y)
+    expected = np.sqrt(np.square(slope).sum(2).mean(1))
+    lengths = penalties.path_lengths(_linear_generator, w, keys)
+    np.testing.assert_allclose(lengths, expected, rtol=1e-5)
+    assert len(np.unique(lengths)) == 5
+    # On the average their square is |J|^2 / HW, and the mean over the layers.
+    many = jax.random.split(jax.random.key(1), 4000)
+    lengths = penalties.path_lengths(_linear_generator, np.zeros((4000, 3, 4), np.float32), many)
+    np.testing.assert_allclose(
+        np.square(lengths).mean(), np.square(MATRIX).sum() / 4 / 3, rtol=0.05
+    )
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_path_length_is_the_distance_from_a_mean_over_all_devices(devices):
+    lengths = np.array([1.0, 2.0, 4.0, 9.0], np.float32)
+
+    def run(lengths):
+        return jax.vmap(
+            lambda x: penalties.path_length(x, jnp.float32(3.0), decay=0.25), axis_name=AXIS
+        )(lengths.reshape(devices, -1))
+
+    penalty, mean = run(lengths)
+    np.testing.assert_allclose(mean, 3.25)
+    np.testing.assert_allclose(penalty.mean(), np.square(lengths - 3.25).mean())
+    # The mean's own share has a gradient, and the mean that is kept none.
+    slope = jax.grad(lambda x: run(x)[0].mean())(jnp.asarray(lengths))
+    excess = lengths - 3.25
+    expected = 2 * (excess - 0.25 * excess.mean()) / 4
+    np.testing.assert_allclose(slope, expected, rtol=1e-5)
+    np.testing.assert_array_equal(jax.grad(lambda x: run(x)[1].sum())(jnp.asarray(lengths)), 0)
 
 
 def test_safe_sqrt():

@@ -1,4 +1,4 @@
-"""Pixel and instance normalisation, styles, noise, mapping, the average of w, truncation."""
+"""Pixel and instance norm, styles, noise, mapping, the average of w, truncation, mixing."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from jax.test_util import check_grads
 
 from jaxgan.core import AXIS
 from jaxgan.layers.adaptive import AdaptiveInstanceNorm
-from jaxgan.layers.mapping import Mapping, StyleGANMapping, truncate
+from jaxgan.layers.mapping import Mapping, StyleGANMapping, crossovers, mix, truncate
 from jaxgan.layers.noise import Noise, pixel_noise
 from jaxgan.layers.norm import instance_norm, pixel_norm
 
@@ -172,6 +172,25 @@ def test_truncation():
     coarse = truncate(w, average, 0.5, cutoff=2)
     np.testing.assert_array_equal(coarse[:, :2], half[:, :2])
     np.testing.assert_array_equal(coarse[:, 2:], w[:, 2:])
+
+
+def test_mixing_takes_the_finer_layers_from_the_other():
+    w, other = _normal(3, 5, 6), _normal(3, 5, 6, seed=1)
+    mixed = mix(w, other, jnp.array([1, 5, 4]))
+    for example, kept in enumerate((1, 5, 4)):
+        np.testing.assert_array_equal(mixed[example, :kept], w[example, :kept])
+        np.testing.assert_array_equal(mixed[example, kept:], other[example, kept:])
+    np.testing.assert_array_equal(mix(w, other, 2), mix(w, other, jnp.full(3, 2)))
+
+
+def test_each_example_has_a_crossover_of_its_own():
+    keys = jax.random.split(KEY, 3000)
+    drawn = np.asarray(crossovers(keys, 5, 0.75))
+    share = np.bincount(drawn, minlength=6) / 3000
+    # One in four is not mixed; the others keep 1, 2, 3 or 4 layers, each as often.
+    np.testing.assert_allclose(share, [0, *[0.75 / 4] * 4, 0.25], atol=0.03)
+    np.testing.assert_array_equal(crossovers(keys[7:9], 5, 0.75), drawn[7:9])
+    assert (crossovers(keys, 5, 0.0) == 5).all() and (crossovers(keys, 5, 1.0) < 5).all()
 
 
 @pytest.mark.parametrize("layer", [Mapping(4, 1), StyleGANMapping(4, 1)])

@@ -1,4 +1,4 @@
-"""Mapping networks from latents z to intermediate latents w, their average, and truncation.
+"""Mapping networks from latents z to intermediate latents w, their average, truncation, mixing.
 
 Karras et al., "A Style-Based Generator Architecture for Generative Adversarial Networks", 2019,
 arXiv:1812.04948, and, for `Mapping`, "Training Generative Adversarial Networks with Limited Data",
@@ -36,6 +36,37 @@ def truncate(w: Array, average: Array, psi: Array | float, cutoff: int | None = 
     if cutoff is None:
         return drawn
     return jnp.where(jnp.arange(w.shape[-2])[:, None] < cutoff, drawn, w)
+
+
+def mix(w: Array, other: Array, crossover: Array | int) -> Array:
+    """Takes the layers from the crossover on from others: style mixing.
+
+    Args:
+      w, other: [B, layers, F].
+      crossover: [B], or one for all: how many layers, the coarse ones first, stay w's.
+
+    Returns:
+      w's shape.
+    """
+    layer = jnp.arange(w.shape[-2])[:, None]
+    return jnp.where(layer < jnp.reshape(crossover, (-1, 1, 1)), w, other)
+
+
+def crossovers(rng: Array, layers: int, probability: float) -> Array:
+    """Draws for each key [B] where to mix, [B] from 1 to layers - 1, or layers: not at all.
+
+    Args:
+      rng: keys.
+      layers: of w.
+      probability: of mixing.
+    """
+
+    def draw(key):
+        whether, where = jax.random.split(key)
+        mixed = jax.random.uniform(whether) < probability
+        return jnp.where(mixed, jax.random.randint(where, (), 1, layers), layers)
+
+    return jax.vmap(draw)(rng)
 
 
 class Mapping(nn.Module):

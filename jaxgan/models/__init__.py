@@ -1,7 +1,18 @@
 """The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`, or
 stages of one that grows."""
 
-from jaxgan.models import acgan, cgan, dcgan, gan, improved, progan, sagan, wgan, wgan_gp
+from jaxgan.models import (
+    acgan,
+    cgan,
+    dcgan,
+    gan,
+    improved,
+    progan,
+    sagan,
+    stylegan2,
+    wgan,
+    wgan_gp,
+)
 
 MODELS = {
     "gan": gan,
@@ -13,5 +24,6 @@ MODELS = {
     "improved": improved,
     "sagan": sagan,
     "progan": progan,
+    "stylegan2": stylegan2,
 }
 """Add a GAN: one file beside these, one line here."""

@@ -111,6 +111,18 @@ def halvings(who: str, size: int) -> tuple[int, int]:
     return count, side
 
 
+def power_of_two(who: str, size: int, least: int = 8, most: int = 1024) -> None:
+    """Raises UsageError unless the side is a power of two in [least, most]."""
+    if size & (size - 1) == 0 and least <= size <= most:
+        return
+    powers = [2**n for n in range(1, 16) if least <= 2**n <= most]
+    near = sorted(sorted(powers, key=lambda s: abs(s - size))[:2])
+    raise UsageError(
+        f"{who} cannot work at {size} px: the side must be a power of two from {least} to {most}; "
+        f"try --image_size={' or '.join(map(str, near))}"
+    )
+
+
 def torch_dense(features: int, fan_in: int) -> nn.Dense:
     """A dense layer initialised as PyTorch's Linear: uniform in +-1 / sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxgan.core import Array, Gan
 from jaxgan.errors import UsageError
 from jaxgan.layers.resample import average_downsample, nearest_upsample
+from jaxgan.models.common import power_of_two
 
 SMALLEST = 4
 
@@ -82,12 +83,7 @@ def schedule(
 
 
 def _check_sizes(who, size, start_size):
-    if size < 2 * SMALLEST or size & (size - 1):
-        below = 2 ** max(3, math.floor(math.log2(size)))
-        raise UsageError(
-            f"{who} cannot work at {size} px: the side must be a power of two and at least 8; try "
-            f"--image_size={below if size < below else f'{below} or {2 * below}'}"
-        )
+    power_of_two(who, size)
     if not SMALLEST <= start_size <= size or start_size & (start_size - 1):
         raise UsageError(
             f"{who} cannot start at {start_size} px: start_size must be a power of two, from 4 to "
@@ -100,7 +96,7 @@ def shown_at(gan: Gan, size: int, part: Part) -> Gan:
 
     In training real pictures are shrunk by averaging and, while the part fades in, blended with
     what the part before would have seen of them. In use generated ones are repeated up to the final
-    size, and the discriminator shrinks what it judges.
+    size and clipped to [-1, 1], and the discriminator shrinks what it judges.
     """
 
     def prepare(batch, context):
@@ -112,7 +108,9 @@ def shown_at(gan: Gan, size: int, part: Part) -> Gan:
 
     def generate(variables, batch, context):
         fake, stats = gan.generate(variables, batch, context)
-        return (fake if context.train else fake._replace(image=_repeated(fake.image, size))), stats
+        if not context.train:
+            fake = fake._replace(image=jnp.clip(_repeated(fake.image, size), -1, 1))
+        return fake, stats
 
     def score(variables, image, label, context):
         return gan.score(variables, _shrunk(image, part.size), label, context)
