@@ -174,7 +174,7 @@ def _shapes(name, size, channels, names=(), **changes):
 
 
 # Models that double from 4 px on, and take no other sides.
-POWERS_OF_TWO = {"progan", "stylegan2"}
+POWERS_OF_TWO = {"progan", "stylegan", "stylegan2"}
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -9,6 +9,7 @@ from jaxgan.models import (
     improved,
     progan,
     sagan,
+    stylegan,
     stylegan2,
     wgan,
     wgan_gp,
@@ -24,6 +25,7 @@ MODELS = {
     "improved": improved,
     "sagan": sagan,
     "progan": progan,
+    "stylegan": stylegan,
     "stylegan2": stylegan2,
 }
 """Add a GAN: one file beside these, one line here."""

@@ -108,14 +108,16 @@ def shown_at(gan: Gan, size: int, part: Part) -> Gan:
 
     def generate(variables, batch, context):
         fake, stats = gan.generate(variables, batch, context)
-        if not context.train:
-            fake = fake._replace(image=jnp.clip(_repeated(fake.image, size), -1, 1))
-        return fake, stats
+        return (fake if context.train else fake._replace(image=_in_use(fake.image, size))), stats
 
     def score(variables, image, label, context):
         return gan.score(variables, _shrunk(image, part.size), label, context)
 
-    return gan._replace(prepare=prepare, generate=generate, score=score)
+    def synthesise(variables, w, context):
+        return _in_use(gan.style.synthesise(variables, w, context), size)
+
+    style = None if gan.style is None else gan.style._replace(synthesise=synthesise)
+    return gan._replace(prepare=prepare, generate=generate, score=score, style=style)
 
 
 def _shrunk(image, size):
@@ -124,7 +126,7 @@ def _shrunk(image, size):
     return image
 
 
-def _repeated(image, size):
+def _in_use(image, size):
     while image.shape[1] < size:
         image = nearest_upsample(image)
-    return image
+    return jnp.clip(image, -1, 1)
