@@ -5,8 +5,8 @@ python benchmarks/peers.py --rows=dcgan_64_b32,gan_mnist --repeats=9 --seconds=5
 
 Ours is the training loop's own `iterate` on a data set in memory: gathering, transfer, every
 update, the guard against NaN, the generator's average and the metrics count. PyTorch's side is
-`torch_models.py` and `torch_style.py`. Both have the same number of threads and float32 (on a GPU,
-TF32 products on both sides). A ratio above 1 means that jaxgan is faster.
+`torch_models.py`, `torch_progan.py` and `torch_style.py`. Both have the same number of threads and
+float32 (on a GPU, TF32 products on both sides). A ratio above 1 means that jaxgan is faster.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import machine
 import numpy as np
 import torch
 import torch_models
+import torch_progan
 import torch_style
 from absl import app, flags
 from measure import Row, Side, conditions, measure, noise, noise_labels, ours, prepare
@@ -60,6 +61,7 @@ ROWS = {
     "wgan_gp_64_b64": Row("wgan_gp", {}, 64, 3, 64),
     "wgan_gp_64_tags": Row("wgan_gp", {}, 64, 3, 32, "tags", 24),
     "sagan_64_w16": Row("sagan", {"width": 16}, 64, 3, 32, "class", 10),
+    "progan_32": Row("progan", {"start_size": 32, "width": 64}, 32, 3, 16),
     "stylegan2_64": Row("stylegan2", _NARROW, 64, 3, 8, cycle=16),
     "improved_mnist": Row("improved", {}, 28, 1, 64, "class", 10),
 }
@@ -77,6 +79,9 @@ def theirs(row: Row, images: np.ndarray) -> Side:
         config = stylegan2.resolved(config, row.size, row.batch_size)
         networks = torch_style.stylegan2(config, row.size, row.channels)
         step = torch_style.training(networks, config, pictures, row.batch_size, setting)
+    elif row.model == "progan":
+        networks = torch_progan.networks(config, row.size, row.channels)
+        step = torch_progan.training(networks, config, pictures, row.batch_size, setting)
     else:
         networks = torch_models.NETWORKS[row.model](config, row.size, row.channels, row.labels)
         labels = noise_labels(row, len(images))

@@ -33,7 +33,7 @@ from jaxgan import data, plot, sample, style
 from jaxgan.checkpoint import Checkpointer
 from jaxgan.core import Gan, Variables
 from jaxgan.errors import UsageError
-from jaxgan.stages import gan_at, template
+from jaxgan.stages import gan_at, pinned, template
 
 FLAGS = flags.FLAGS
 flags.declare_key_flag("compilation_cache")
@@ -69,7 +69,7 @@ def main(argv: Sequence[str]) -> None:
         out = _checked_out()
         shared.start()
         settings = jaxgan.workdir.read(FLAGS.workdir)
-        gan, variables, step = _generator(settings)
+        gan, variables = _generator(settings)
         rows = _rows(settings, gan.conditional)
         label = None if rows is None else rows.label
         # What draws the images, once all that it needs has been found.
@@ -80,8 +80,7 @@ def main(argv: Sequence[str]) -> None:
             spec = shared.data_spec(settings)
             draw, write = style_flags.projecting(gan, variables, spec), plot.save_image
         else:
-            num = FLAGS.num or 64 if rows is None else len(label)
-            draw = _drawing(gan, variables, num, label, step)
+            draw = _drawing(gan, variables, FLAGS.num or 64 if rows is None else len(label), label)
             write = functools.partial(_write, rows=rows)
         with _naming_out():  # before the work, lest it be for nothing
             (out.parent if out.suffix else out).mkdir(parents=True, exist_ok=True)
@@ -109,8 +108,8 @@ def _checked_out() -> pathlib.Path:
     return out
 
 
-def _generator(settings: Mapping) -> tuple[Gan, Variables, int]:
-    """Returns the run's method, and variables and step of the chosen checkpoint."""
+def _generator(settings: Mapping) -> tuple[Gan, Variables]:
+    """Returns the run's method, and the generator's variables of the chosen checkpoint."""
     made = shared.make_gan(settings)
     style_flags.check(gan_at(made, 0))
     folder = pathlib.Path(FLAGS.workdir) / "checkpoints"
@@ -119,12 +118,12 @@ def _generator(settings: Mapping) -> tuple[Gan, Variables, int]:
         restored = checkpointer.restore(template(made), step)
     if restored is None:
         raise UsageError(f"{FLAGS.workdir} has no checkpoint yet; let the training save one")
-    gan = gan_at(made, restored.step)
-    return gan, sample.generator_variables(restored.state, raw=FLAGS.raw), restored.step
+    gan = pinned(gan_at(made, restored.step), restored.step)
+    return gan, sample.generator_variables(restored.state, raw=FLAGS.raw)
 
 
 def _drawing(
-    gan: Gan, variables: Variables, num: int, label: np.ndarray | None, step: int
+    gan: Gan, variables: Variables, num: int, label: np.ndarray | None
 ) -> Callable[[], np.ndarray]:
     """Returns what draws `num` images, or the images of as many strips, or of a walk."""
     latent = None
@@ -142,7 +141,6 @@ def _drawing(
         label=label,
         latent=latent,
         batch_size=FLAGS.batch_size,
-        step=step,
     )
 
 

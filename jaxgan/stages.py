@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxgan import core
 from jaxgan.core import Array, Gan, GanState, PyTree, Stage
@@ -56,6 +57,22 @@ def gan_at(made: Made, step: int) -> Gan:
     What does not depend on the stage (labels, latents) may be asked of any, so of step 0.
     """
     return made if isinstance(made, Gan) else made[holding(made, step)].gan
+
+
+def pinned(gan: Gan, step: int) -> Gan:
+    """Returns the Gan that draws as after `step` steps, whatever step it is told; for use only."""
+
+    def at(context):
+        return context._replace(step=jnp.int32(step))
+
+    def generate(variables, batch, context):
+        return gan.generate(variables, batch, at(context))
+
+    def synthesise(variables, w, context):
+        return gan.style.synthesise(variables, w, at(context))
+
+    style = None if gan.style is None else gan.style._replace(synthesise=synthesise)
+    return gan._replace(generate=generate, style=style)
 
 
 def spans(stages: tuple[Stage, ...], first: int, end: int) -> Iterator[Span]:

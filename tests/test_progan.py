@@ -126,7 +126,7 @@ def test_in_use_pictures_have_their_final_size(grown):
     (old, _), (small, _) = grown, STAGES
     image, source, _ = _play(small.gan, old, 0, train=False)
     inside, same, _ = _play(small.gan, old, 0, average_downsample(IMAGE))
-    np.testing.assert_allclose(image, nearest_upsample(inside), rtol=1e-6)
+    np.testing.assert_allclose(image, jnp.clip(nearest_upsample(inside), -1, 1), rtol=1e-6)
     np.testing.assert_allclose(source, same, rtol=1e-5, atol=1e-6)
 
 
@@ -147,7 +147,7 @@ def test_the_schedule_is_in_images():
     ("size", "start", "message"),
     [
         (48, 4, "progan cannot work at 48 px.*power of two from 8 to 1024; try --image_size=32 or"),
-        (4, 4, "cannot work at 4 px.*try --image_size=8 or 16"),
+        (4, 4, "cannot work at 4 px.*try --image_size=8"),
         (32, 12, "cannot start at 12 px.*from 4 to the pictures' 32"),
         (32, 64, "cannot start at 64 px"),
     ],

@@ -1,4 +1,5 @@
-"""The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`."""
+"""The zoo. A model is a module with a frozen `Config` and `make(data, config, plan) -> Gan`, or
+stages of one that grows."""
 
 from jaxgan.models import (
     acgan,
@@ -9,6 +10,7 @@ from jaxgan.models import (
     progan,
     r3gan,
     sagan,
+    stylegan,
     stylegan2,
     wgan,
     wgan_gp,
@@ -24,6 +26,7 @@ MODELS = {
     "improved": improved,
     "sagan": sagan,
     "progan": progan,
+    "stylegan": stylegan,
     "stylegan2": stylegan2,
     "r3gan": r3gan,
 }

@@ -83,7 +83,7 @@ def schedule(
 
 
 def _check_sizes(who, size, start_size):
-    power_of_two(who, size, 2 * SMALLEST)
+    power_of_two(who, size)
     if not SMALLEST <= start_size <= size or start_size & (start_size - 1):
         raise UsageError(
             f"{who} cannot start at {start_size} px: start_size must be a power of two, from 4 to "
@@ -96,7 +96,7 @@ def shown_at(gan: Gan, size: int, part: Part) -> Gan:
 
     In training real pictures are shrunk by averaging and, while the part fades in, blended with
     what the part before would have seen of them. In use generated ones are repeated up to the final
-    size, and the discriminator shrinks what it judges.
+    size and clipped to [-1, 1], and the discriminator shrinks what it judges.
     """
 
     def prepare(batch, context):
@@ -108,12 +108,16 @@ def shown_at(gan: Gan, size: int, part: Part) -> Gan:
 
     def generate(variables, batch, context):
         fake, stats = gan.generate(variables, batch, context)
-        return (fake if context.train else fake._replace(image=_repeated(fake.image, size))), stats
+        return (fake if context.train else fake._replace(image=_in_use(fake.image, size))), stats
 
     def score(variables, image, label, context):
         return gan.score(variables, _shrunk(image, part.size), label, context)
 
-    return gan._replace(prepare=prepare, generate=generate, score=score)
+    def synthesise(variables, w, context):
+        return _in_use(gan.style.synthesise(variables, w, context), size)
+
+    style = None if gan.style is None else gan.style._replace(synthesise=synthesise)
+    return gan._replace(prepare=prepare, generate=generate, score=score, style=style)
 
 
 def _shrunk(image, size):
@@ -122,7 +126,7 @@ def _shrunk(image, size):
     return image
 
 
-def _repeated(image, size):
+def _in_use(image, size):
     while image.shape[1] < size:
         image = nearest_upsample(image)
-    return image
+    return jnp.clip(image, -1, 1)
