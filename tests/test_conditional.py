@@ -79,7 +79,7 @@ def test_a_tag_alone_is_as_the_class(name):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("name", ["dcgan", "wgan", "wgan_gp", "sagan", "progan"])
+@pytest.mark.parametrize("name", ["dcgan", "wgan", "wgan_gp", "sagan", "progan", "stylegan"])
 def test_labels_are_left_out_when_asked(name):
     module = MODELS[name]
     gan = grown(module.make(CLASSES.spec, module.Config(conditional=False), Plan(8, 1)))
