@@ -80,7 +80,7 @@ def test_a_tag_alone_is_as_the_class(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["dcgan", "wgan", "wgan_gp", "sagan", "progan", "stylegan2", "r3gan"]
+    "name", ["dcgan", "wgan", "wgan_gp", "sagan", "progan", "stylegan", "stylegan2", "r3gan"]
 )
 def test_labels_are_left_out_when_asked(name):
     module = MODELS[name]
