@@ -141,7 +141,7 @@ def load_again(settings, data_dir: str | None, tags: str | None, split: str = "t
         split=split,
         holdout=about["holdout"],
         skip_corrupt=about.get("skip_corrupt", False),
-        num_examples=about.get("num_examples") if split == "train" else None,
+        num_examples=about.get("num_examples") if split == "train" or spec.synthetic else None,
         labels=tags or about.get("tags"),
     )
     if split == "train" and dataset.fingerprint != about["fingerprint"]:

@@ -89,7 +89,8 @@ def main(argv: Sequence[str]) -> None:
         shared.start()
         if FLAGS.out is not None and not FLAGS.out.endswith(".npz"):
             raise UsageError(f"--out={FLAGS.out} must be a FILE.npz")
-        train, held_out = _load("train"), _load("holdout")
+        train = _load("train", FLAGS.num_examples)
+        held_out = _load("holdout", FLAGS.num_examples if train.spec.synthetic else None)
         data.require_labels(train.spec)
         out = pathlib.Path(FLAGS.out or shared.classifier_path(train.spec)).expanduser()
         try:  # before the work, lest it be for nothing
@@ -209,14 +210,14 @@ def _stored(spec):
     return dataclasses.replace(about, data=spec.name), variables
 
 
-def _load(split):
+def _load(split, num_examples):
     return data.load(
         FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         image_size=FLAGS.image_size,
         split=split,
         holdout=FLAGS.holdout,
-        num_examples=FLAGS.num_examples if split == "train" else None,
+        num_examples=num_examples,
         labels=FLAGS.tags,
     )
 

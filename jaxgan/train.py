@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from jaxgan import parallel, sample
 from jaxgan.core import Array, Gan, GanState, draws, end_step, init_state, update_step
-from jaxgan.data import Dataset, batches, conditions_to_show
+from jaxgan.data import Dataset, batches, check_batch, conditions_to_show
 from jaxgan.evaluate import Evaluator
 from jaxgan.record import Record, Schedule
 from jaxgan.signals import GracefulStop, Stopped
@@ -215,6 +215,7 @@ def train(
     stages = as_stages(gan, dataset.spec.size, batch_size)
     for stage in stages:
         parallel.check_divisible(stage.batch_size, micro_batches)
+        check_batch(dataset, stage.batch_size)
     with contextlib.ExitStack() as stack:
         conditional = gan_at(gan, 0).conditional
         rows = _rows(dataset, schedule.num_samples) if conditional else None

@@ -43,7 +43,12 @@ class Played(NamedTuple):
     compiled: list  # programs compiled in each iteration
 
 
-@pytest.fixture(scope="module", params=PLAYED.values(), ids=PLAYED)
+def _params():
+    for name, model in PLAYED.items():
+        yield pytest.param(model, marks=[] if name in MODELS else [pytest.mark.slow])
+
+
+@pytest.fixture(scope="module", params=_params(), ids=PLAYED)
 def played(request) -> Played:
     name, changes = request.param
     config = dataclasses.replace(small_config(name), **changes)

@@ -54,9 +54,8 @@ def test_every_module_puts_out_bfloat16_and_the_networks_float32(name):
     assert not [module for module, dtype in found if dtype != jnp.bfloat16]
 
 
-@pytest.mark.parametrize("name", ["gan", "dcgan"])
-def test_a_step_in_bfloat16_is_near_one_in_float32(name):
-    dataset, plain = _model(name)
+def test_a_step_in_bfloat16_is_near_one_in_float32():
+    dataset, plain = _model("gan")
     batch = {
         "image": dataset.images[:8],
         "label": dataset.labels[:8],

@@ -18,7 +18,7 @@ from jaxgan.data.folder import load_folder
 from jaxgan.data.glyphs import load_glyphs
 from jaxgan.data.iclevr import load_iclevr
 from jaxgan.data.idx import load_fashion_mnist, load_mnist
-from jaxgan.data.loader import Loader, batches
+from jaxgan.data.loader import Loader, batches, check_batch
 from jaxgan.data.order import indices
 from jaxgan.data.paths import default_cache_dir, default_data_dir
 from jaxgan.data.shapes import load_shapes
@@ -35,6 +35,7 @@ __all__ = [
     "Loader",
     "Request",
     "batches",
+    "check_batch",
     "conditions_to_show",
     "default_cache_dir",
     "default_data_dir",

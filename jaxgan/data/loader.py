@@ -34,13 +34,7 @@ def batches(
 
     Raises `DataError` if the data have fewer pictures than a batch, or the settings make no sense.
     """
-    if batch_size < 1:
-        raise DataError(f"batch_size must be at least 1, not {batch_size}")
-    if len(dataset) < batch_size:
-        raise DataError(
-            f"data set {dataset.spec.name!r} has {len(dataset)} pictures, fewer than one batch of "
-            f"{batch_size}; add pictures or lower batch_size"
-        )
+    check_batch(dataset, batch_size)
     if start < 0:
         raise DataError(f"start counts the examples drawn so far and must not be {start}")
     if prefetch < 1:
@@ -51,6 +45,17 @@ def batches(
             f"part must be a contiguous slice of the {batch_size} examples of a batch, not {part}"
         )
     return Loader(_gather_forever(dataset, seed, batch_size, start, flip, members), prefetch)
+
+
+def check_batch(dataset: Dataset, batch_size: int) -> None:
+    """Raises `DataError` if the data have fewer pictures than a batch."""
+    if batch_size < 1:
+        raise DataError(f"batch_size must be at least 1, not {batch_size}")
+    if len(dataset) < batch_size:
+        raise DataError(
+            f"data set {dataset.spec.name!r} has {len(dataset)} pictures, fewer than one batch of "
+            f"{batch_size}; add pictures or lower batch_size"
+        )
 
 
 class Loader(Iterator):

@@ -68,7 +68,7 @@ class Styled(nn.Module):
     @nn.compact
     def __call__(self, x, w, rng):
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
-        x = leaky_relu(Noise(per_channel=True)(x, rng) + bias, 1.0)
+        x = leaky_relu(Noise(per_channel=True)(x, rng) + bias.astype(x.dtype), 1.0)
         return AdaptiveInstanceNorm()(x, w)
 
 
@@ -80,7 +80,8 @@ class Start(nn.Module):
     @nn.compact
     def __call__(self, w, rng):
         start = self.param("start", nn.initializers.ones, (4, 4, self.features))
-        x = Styled()(jnp.broadcast_to(start, (len(w), *start.shape)), w[:, 0], fold(rng, 0))
+        x = jnp.broadcast_to(start.astype(w.dtype), (len(w), *start.shape))
+        x = Styled()(x, w[:, 0], fold(rng, 0))
         x = EqualizedConv(self.features, 3, padding=1, gain=SQRT2, use_bias=False)(x)
         return Styled()(x, w[:, 1], fold(rng, 1))
 
@@ -148,7 +149,8 @@ class Generator(nn.Module):
         if context.train and self.config.mixing:
             # Numbers that no layer's noise has.
             latent, where = (fold(context.rng, w.shape[1] + i) for i in range(2))
-            other = self.w(normal_latents(latent, self.config.latent_size), label)
+            other = normal_latents(latent, self.config.latent_size).astype(z.dtype)
+            other = self.w(other, label)
             w = mix(w, other, crossovers(where, w.shape[1], self.config.mixing))
         return self.synthesise(w, context)
 
