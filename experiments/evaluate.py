@@ -111,7 +111,8 @@ def run(names: Sequence[str]) -> None:
         for step in steps:
             step, state, _ = checkpointer.restore(template(made), step)
             evaluation = evaluator(state, raw=FLAGS.raw)
-            evaluations.append(workdir, evaluation.entry)
+            if evaluation.entry.metrics:
+                evaluations.append(workdir, evaluation.entry)
             _print(evaluation)
     if FLAGS.against is not None:
         _against(evaluation)
@@ -163,7 +164,7 @@ def _print(evaluation: Evaluation) -> None:
         f"step {step}, {protocol.num_generated} pictures against {protocol.num_reference} of "
         f"{protocol.reference}, features {protocol.features} {protocol.digest[:8]}"
     )
-    width = max(map(len, metrics))
+    width = max(map(len, metrics), default=0)
     for name, (value, low, high) in metrics.items():
         bounds = "" if low is None else f"   {low:.4g} to {high:.4g}"
         print(f"  {name:<{width}}  {value:10.4g}{bounds}")

@@ -227,6 +227,10 @@ def _evaluator(gan, dataset):
         labels,
     )
     metric_flags.report_obstacles(evaluator)
+    if len(evaluator.obstacles()) == len(evaluator.metrics):
+        raise UsageError(
+            "--evaluate_every has nothing to measure; raise --evaluate_images or drop it"
+        )
     return evaluator
 
 

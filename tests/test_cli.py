@@ -618,11 +618,23 @@ def test_an_evaluation_says_what_is_wrong_before_it_draws(
     assert words in refused.err and refused.err.count("\n") == 1
 
 
+def test_findings_are_shown_where_there_are_too_few_pictures_for_any_metric(digits):
+    before = (digits / "evaluation.jsonl").read_text()
+    made = run("evaluate", f"--workdir={digits}", "--features=random", "--num_images=10")
+    assert made.status == 0, made.err
+    assert "note: prdc is not measured" in made.out
+    assert "updates were undone" in made.out and made.out.endswith("report.html\n")
+    assert (digits / "evaluation.jsonl").read_text() == before
+
+
 def test_a_training_that_evaluates_keeps_its_best(tmp_path):
     run_flags = ("--steps=6", "--keep=1", f"--workdir={tmp_path / 'run'}", "--num_examples=120")
     often = ("--evaluate_every=2", "--evaluate_images=120", "--features=random")
     refused = run("train", *TINY, *run_flags, *often, "--metrics=prdc,frechet")
     assert refused.status == 1 and "needs at least 961 pictures" in refused.err
+    few = ("--evaluate_every=2", "--evaluate_images=10", "--features=random")
+    refused = run("train", *TINY, *run_flags, *few)
+    assert refused.status == 1 and "--evaluate_every has nothing to measure" in refused.err
     made = run("train", *TINY, *run_flags, *often, "--metrics=prdc")
     assert made.status == 0, made.err
     lines = log.read(tmp_path / "run" / "evaluation.jsonl")
