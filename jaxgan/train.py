@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import pathlib
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from jaxgan import parallel, sample
-from jaxgan.core import Array, Gan, GanState, draws, end_step, init_state, update_step
+from jaxgan.core import Array, Gan, GanState, draws, init_state
 from jaxgan.data import Dataset, batches, check_batch, conditions_to_show
 from jaxgan.evaluate import Evaluator
+from jaxgan.progress import Clock, headline, progress_bar
 from jaxgan.record import Record, Schedule
 from jaxgan.signals import GracefulStop, Stopped
 from jaxgan.stages import (
@@ -33,6 +30,7 @@ from jaxgan.stages import (
     images_drawn,
     spans,
 )
+from jaxgan.step import end_step, update_step
 
 
 class NonFiniteError(RuntimeError):
@@ -238,9 +236,9 @@ def train(
         stack.enter_context(contextlib.closing(iterations))
         stop = stack.enter_context(GracefulStop())
         record.begin(first)
-        bar = stack.enter_context(_progress_bar(first, steps, progress and parallel.is_main()))
+        bar = stack.enter_context(progress_bar(first, steps, progress and parallel.is_main()))
         watch = _Watch(schedule.max_skipped)
-        clock = _Clock(stages, first)
+        clock = Clock(stages, first)
         latest: dict[str, Array] = {}  # since the last line: lazy updates seldom run just before it
 
         for span, step, state, metrics in iterations:
@@ -256,10 +254,10 @@ def train(
                 values = {name: float(value) for name, value in latest.items()}
                 latest = {}
                 values = clock.measure(step) | values
-                headline = _headline(values)
+                shown = headline(values)
                 if len(stages) > 1:
-                    headline = f"{span.stage.size} px, {headline}"
-                bar.set_postfix_str(headline, refresh=False)
+                    shown = f"{span.stage.size} px, {shown}"
+                bar.set_postfix_str(shown, refresh=False)
                 record.metrics(step, values)
             bar.update()
             # The save first: who sent the signal may not wait for a picture.
@@ -305,61 +303,3 @@ class _Watch:
             f"{', '.join(names) or 'a gradient or weight'} not being finite. The last good "
             "checkpoint is kept; try a lower learning rate (--set learning_rate=...)"
         )
-
-
-class _Clock:
-    """Measures images per second between two logged steps, compilation apart."""
-
-    def __init__(self, stages: tuple[Stage, ...], step: int) -> None:
-        self._images = lambda step: images_drawn(stages, step)
-        self._first, self._start = step, (step, time.monotonic())
-        self.began = time.monotonic()
-
-    def pause(self, step: int) -> None:
-        """Leaves out what passed since the last measurement."""
-        self._start = (step, time.monotonic())
-
-    def measure(self, step: int) -> dict[str, float]:
-        now = time.monotonic()
-        before, then = self._start if self._start[0] < step else (self._first, self.began)
-        self._start = (step, now)
-        drawn = self._images(step) - self._images(before)
-        return {
-            "images": self._images(step),
-            "seconds": round(now - self.began, 3),
-            "images_per_second": drawn / (now - then),
-        }
-
-
-def _progress_bar(first: int, steps: int, shown: bool) -> tqdm:
-    bar = functools.partial(tqdm, total=steps, initial=first, unit="step", disable=not shown)
-    if sys.stderr.isatty():
-        return bar(dynamic_ncols=True)
-    return bar(
-        file=_Lines(sys.stderr),
-        mininterval=10,
-        bar_format="{percentage:3.0f}% {n_fmt}/{total_fmt} "
-        "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
-    )
-
-
-class _Lines:
-    """A file for tqdm that is no terminal: each state of the bar becomes a line of its own."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file = file
-
-    def write(self, text: str) -> None:
-        if text.strip():
-            self._file.write(text.strip("\r\n ") + "\n")
-
-    def flush(self) -> None:
-        self._file.flush()
-
-
-def _headline(values: Mapping[str, float]) -> str:
-    losses = {n[0].upper(): v for n, v in values.items() if n.endswith("/loss")}
-    shown = [f"{name} loss {value:.3f}" for name, value in losses.items()]
-    if values["skipped"]:
-        shown.append(f"{values['skipped']:.0f} updates skipped")
-    return ", ".join([*shown, f"{values['images_per_second']:.0f} images/s"])

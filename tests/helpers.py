@@ -20,12 +20,12 @@ from jaxgan.core import (
     View,
     batch_mean,
     init_state,
-    update_step,
 )
 from jaxgan.data import Dataset, DataSpec
 from jaxgan.models import MODELS
 from jaxgan.models.common import normal_latents
 from jaxgan.stages import Made
+from jaxgan.step import update_step
 from jaxgan.train import Program, compile_program
 
 SEED = 3

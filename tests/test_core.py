@@ -28,13 +28,13 @@ from jaxgan.core import (
     GanState,
     Update,
     draws,
-    end_step,
     example_keys,
     images_drawn,
     init_state,
     normalise,
 )
 from jaxgan.data import batches
+from jaxgan.step import end_step
 from jaxgan.train import Program, compile_program, init, iterate
 
 KEY = jax.random.key(7)

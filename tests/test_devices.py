@@ -34,7 +34,6 @@ from jaxgan.core import (
     batch_mean,
     example_keys,
     init_state,
-    update_step,
 )
 from jaxgan.data import batches
 from jaxgan.errors import UsageError
@@ -43,6 +42,7 @@ from jaxgan.losses import minimax_discriminator
 from jaxgan.models import MODELS
 from jaxgan.models.common import noise_gan
 from jaxgan.penalties import gradient_penalty
+from jaxgan.step import update_step
 from jaxgan.train import train
 
 KEY = jax.random.key(11)

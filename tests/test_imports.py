@@ -72,6 +72,7 @@ def test_there_is_something_to_look_at():
 GAME = ["jaxgan.core", "jaxgan.losses", "jaxgan.penalties", "jaxgan.optim"]
 ALLOWED = {
     "jaxgan.core": [],
+    "jaxgan.step": ["jaxgan.core"],
     "jaxgan.errors": [],
     "jaxgan.losses": ["jaxgan.core"],
     "jaxgan.penalties": ["jaxgan.core"],

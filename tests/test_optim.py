@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgan import optim
-from jaxgan.core import end_step
+from jaxgan.step import end_step
 
 START = np.array([1.0, -2.0, 0.5, 0.0], np.float32)
 GRADIENTS = np.array(

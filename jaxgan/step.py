@@ -1,0 +1,170 @@
+"""The one pure step that trains a GAN, and what ends an iteration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxgan.core import AXIS, Context, Gan, View, example_keys, normalise
+
+
+def _look(gan, player, variables, state, batch, rng):
+    """Plays one round; returns the view and both players' refreshed statistics."""
+    prepare, generate, score, terms = (
+        example_keys(key, batch["index"]) for key in jax.random.split(rng, 4)
+    )
+    # Real and generated examples get keys of their own, so that no dropout mask ties them.
+    on_real_keys, on_fake_keys = jax.vmap(jax.random.split, out_axes=1)(score)
+    context = Context(state.step, prepare, state.memory, train=True)
+    batch = gan.prepare({**batch, "image": normalise(batch["image"])}, context)
+    judged = context._replace(rng=on_real_keys)
+    g, d = variables["generator"], variables["discriminator"]
+
+    fake, g_stats = gan.generate(
+        g, batch, context._replace(rng=generate, refresh=player == "generator")
+    )
+    on_real, d_stats = gan.score(
+        d, batch["image"], batch.get("label"), judged._replace(refresh=player == "discriminator")
+    )
+    on_fake, d_stats = gan.score(
+        {**d, **d_stats}, fake.image, fake.label, judged._replace(rng=on_fake_keys)
+    )
+
+    view = View(
+        batch,
+        fake,
+        on_real,
+        on_fake,
+        generate=lambda batch, rng: gan.generate(g, batch, context._replace(rng=rng))[0],
+        score=lambda image, label=None: gan.score(d, image, label, judged)[0],
+        variables=variables,
+        memory=state.memory,
+        step=state.step,
+        rng=terms,
+    )
+    return view, {"generator": g_stats, "discriminator": d_stats}
+
+
+def _evaluate(update, view):
+    """Returns the weighted sum of the terms, the new memory and the metrics."""
+    total, memory, metrics = jnp.zeros(()), dict(view.memory), {}
+    for name, (weight, term) in update.objective.items():
+        value = term(view)
+        if isinstance(value, tuple):
+            value, remembered = value
+            memory.update(remembered)
+        metrics[f"{update.player}/{name}"] = value
+        if weight:
+            total += weight * value
+    return total, memory, metrics
+
+
+def _all_finite(tree):
+    # A sum is finite only if its terms are, and adding is faster than looking at each of them.
+    sums = [jnp.sum(x, dtype=jnp.float32) for x in jax.tree.leaves(tree)]
+    return jnp.isfinite(jnp.stack(sums)).all()
+
+
+def _like(new, old):
+    # The mean over the devices makes floats of integers: they become what they were.
+    return jax.tree.map(lambda n, o: n.astype(o.dtype), new, old)
+
+
+def _select(condition, new, old):
+    return jax.tree.map(lambda n, o: jnp.where(condition, n, o), _like(new, old), old)
+
+
+def _pieces(batch, count):
+    """Cuts a batch into contiguous pieces of equal size."""
+    size = len(batch["index"])
+    if size % count:
+        raise ValueError(f"{size} examples cannot be looked at in {count} equal pieces")
+    return [
+        {name: x[start : start + size // count] for name, x in batch.items()}
+        for start in range(0, size, size // count)
+    ]
+
+
+def update_step(gan: Gan, number: int, micro_batches: int = 1) -> Callable:
+    """Builds the pure step (state, batch, rng) -> (state, metrics) of update `number`.
+
+    It runs per device, with the axis `AXIS` in scope: the batch is the device's part, state, key
+    and results are the same everywhere. The key must be the run's, folded with the repeat. The
+    update changes its player's variables and optimiser state, the memory, and the skip counter. A
+    loss, gradient or new variable that is not finite on any device undoes all but the counter.
+
+    The part is looked at in `micro_batches` equal pieces, one after the other, whose gradients are
+    averaged: more take less memory. What looks at a whole batch, such as batch normalisation, then
+    looks at a piece.
+    """
+    update = gan.updates[number]
+    player, tx = update.player, gan.optimizers[update.player]
+
+    def loss(params, state, batch, rng):
+        own = {**state.variables[player], "params": params}
+        view, stats = _look(gan, player, {**state.variables, player: own}, state, batch, rng)
+        total, memory, metrics = _evaluate(update, view)
+        return total, (stats[player], memory, metrics)
+
+    def look(state, batch, rng):
+        params = state.variables[player]["params"]
+        value, grads = jax.value_and_grad(loss, has_aux=True)(params, state, batch, rng)
+        (total, (stats, memory, metrics)), grads = jax.lax.pmean((value, grads), AXIS)
+        return (total, grads, metrics), (stats, memory)
+
+    def look_by_pieces(state, batch, rng):
+        pieces = _pieces(batch, micro_batches)
+        found, (stats, memory) = look(state, pieces[0], rng)
+        for piece in pieces[1:]:
+            # No piece before its predecessor is done, or all would need their memory at once.
+            piece, found = jax.lax.optimization_barrier((piece, found))
+            own = {**stats, "params": state.variables[player]["params"]}
+            variables = {**state.variables, player: _like(own, state.variables[player])}
+            state = state.replace(variables=variables, memory=_like(memory, dict(state.memory)))
+            more, (stats, memory) = look(state, piece, rng)
+            found = jax.tree.map(jnp.add, found, more)
+        return jax.tree.map(lambda x: x / micro_batches, found), (stats, memory)
+
+    def step(state, batch, rng):
+        rng = jax.random.fold_in(jax.random.fold_in(rng, number), state.step)
+        old = state.variables[player]
+        (total, grads, metrics), (stats, memory) = look_by_pieces(state, batch, rng)
+        delta, opt = tx.update(grads, state.opt[player], old["params"])
+        own = {**stats, "params": optax.apply_updates(old["params"], delta)}
+        finite = _all_finite((total, grads, own))
+        go = finite if update.when is None else finite & update.when(state.memory)
+        own, opt = _select(go, (own, opt), (dict(old), state.opt[player]))
+        row = jnp.where(finite, 0, state.skipped["row"][number] + 1)
+        skipped = {
+            "row": state.skipped["row"].at[number].set(row),
+            "total": state.skipped["total"] + ~finite,
+        }
+        metrics |= {"skipped": skipped["total"], "skipped_in_row": skipped["row"].max()}
+        return state.replace(
+            variables={**state.variables, player: own},
+            opt={**state.opt, player: opt},
+            memory=_select(finite, memory, dict(state.memory)),
+            skipped=skipped,
+        ), metrics
+
+    return step
+
+
+def end_step(gan: Gan) -> Callable:
+    """Builds the pure end of an iteration, state -> state: averages the generator, counts it."""
+    averaged = ("params", "batch_stats")
+
+    def end(state):
+        decay = gan.ema(state.step)
+        ema = {
+            name: optax.incremental_update(tree, state.ema[name], 1.0 - decay)
+            if name in averaged
+            else tree
+            for name, tree in state.variables["generator"].items()
+        }
+        return state.replace(ema=ema, step=state.step + 1)
+
+    return end
