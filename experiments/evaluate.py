@@ -179,10 +179,13 @@ def _against(evaluation: Evaluation) -> None:
     other = (alike or entries)[-1]
     check_comparable(other.protocol, evaluation.entry.protocol)
     print(f"beside {FLAGS.against}, step {other.step}")
-    for name in evaluation.entry.metrics.keys() & other.metrics.keys():
-        value, before = evaluation.entry.metrics[name].value, other.metrics[name].value
-        better = (value > before) == higher_is_better(name)
-        print(f"  {name}  {value:.4g} against {before:.4g}: {'better' if better else 'worse'}")
+    for name, (value, *_) in evaluation.entry.metrics.items():
+        before = other.metrics[name].value if name in other.metrics else None
+        if before is None:
+            continue  # not measured there, or not finite
+        word = "better" if (value > before) == higher_is_better(name) else "worse"
+        word = "the same" if value == before else word
+        print(f"  {name}  {value:.4g} against {before:.4g}: {word}")
 
 
 def _report(

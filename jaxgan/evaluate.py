@@ -29,6 +29,7 @@ from jaxgan.metrics.suite import METRICS, Evidence, Seen
 from jaxgan.stages import Made, gan_at
 
 KEPT = 50_000  # features that are kept one by one; the moments are of all
+NO_LABELS, AS_IN_DATA = "none", "the data's labels"  # what a protocol says of the conditions
 PATHS = 2000  # for the path length; the paper's 100,000 narrow its interval by seven
 
 
@@ -160,6 +161,7 @@ class Evaluator:
       seed: chooses the latents.
       batch_size: pictures computed at a time.
       progress: whether to show how far it is.
+      images_kept: how many of the drawn pictures an evaluation keeps to be looked at.
     """
 
     gan: Made
@@ -253,7 +255,7 @@ class Evaluator:
             fingerprint=self.dataset.fingerprint,
             num_reference=self.reference.moments.count,
             num_generated=self.num,
-            conditions="none" if self.labels is None else self.conditions or "the data's labels",
+            conditions=NO_LABELS if self.labels is None else self.conditions or AS_IN_DATA,
             weights="last" if raw else "averaged",
             truncation=1.0,
             seed=self.seed,

@@ -12,7 +12,7 @@ import numpy as np
 from jaxgan import parallel
 from jaxgan.core import Context, Gan, GanState, example_keys, normalise
 from jaxgan.data import Dataset
-from jaxgan.evaluate import Evaluation, in_batches, read_pictures
+from jaxgan.evaluate import AS_IN_DATA, NO_LABELS, Evaluation, in_batches, read_pictures
 from jaxgan.metrics import histogram, panel, training
 from jaxgan.metrics.neighbours import nearest
 from jaxgan.metrics.network import Network
@@ -102,6 +102,8 @@ def _labels(material: Material) -> Iterator[Finding]:
     names, kind = material.network.label_names, material.network.label_kind
     if fake is None or real is None or len(names) != fake.shape[-1]:
         return
+    if material.evaluation.entry.protocol.conditions not in (NO_LABELS, AS_IN_DATA):
+        return  # what was asked for is not what the data show
     if kind == "class":
         counts = [np.bincount(x.argmax(-1), minlength=len(names)) for x in (fake, real)]
         yield histogram.class_histogram(*counts, names)

@@ -572,6 +572,7 @@ def test_an_evaluation_is_a_table_a_line_and_a_page(digits, tmp_path):
     made = run("evaluate", f"--workdir={digits}", *FEW, "--checkpoint=best", f"--against={digits}")
     assert made.status == 0, made.err
     assert f"step {best}, 200" in made.out and f"beside {digits}, step " in made.out
+    assert made.out.count(": the same\n") == 4
     made = run("sample", f"--workdir={digits}", "--checkpoint=best", f"--out={tmp_path / 'x.png'}")
     assert made.status == 0, made.err
 
@@ -592,6 +593,7 @@ def test_an_evaluation_reads_what_was_asked_for(digits, tmp_path):
     assert "features classifier" in made.out and "accuracy" in made.out
     protocol = log.read(digits / "evaluation.jsonl")[-1]["protocol"]
     assert protocol["conditions"] == "those of asked.json"
+    assert "would have to change their class" not in made.out
 
 
 @pytest.mark.parametrize(

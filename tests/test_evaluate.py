@@ -177,15 +177,10 @@ def test_what_cannot_be_measured_is_said_before_anything_is_drawn(name, num, mes
 
 
 def test_accuracy_needs_the_data_s_own_labels():
-    evaluator = _evaluator(metrics=("accuracy",), labels=np.eye(4, dtype=np.float32)[:1])
-    evaluator = Evaluator(
-        TOY,
-        PIXELS,
-        noise_images(20, 2, 1, classes=4),
-        evaluator.reference,
-        ("accuracy",),
-        8,
-        labels=np.ones((8, 4), np.float32),
+    evaluator = dataclasses.replace(
+        _evaluator(metrics=("accuracy",)),
+        dataset=noise_images(20, 2, 1, classes=4),
+        labels=np.ones((200, 4), np.float32),
     )
     assert "a classifier of the data's own labels" in evaluator.obstacles()["accuracy"]
 

@@ -7,12 +7,12 @@ arXiv:1710.10196, section 2 and appendix A.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxgan.core import Array, Gan
+from jaxgan.core import Array, Gan, Objective, Plan, Stage
 from jaxgan.errors import UsageError
 from jaxgan.layers.resample import average_downsample, nearest_upsample
 from jaxgan.models.common import power_of_two
@@ -80,6 +80,35 @@ def schedule(
         first += math.ceil((stable_images + (fade_images if fade else 0)) / batch)
         side *= 2
     return tuple(parts)
+
+
+def stages(
+    who: str, size: int, config, plan: Plan, gan: Callable[[Part], Gan]
+) -> tuple[Stage, ...]:
+    """Returns the stages of the schedule that a model's Config holds, each with the Gan of its part.
+
+    Raises:
+      UsageError: as `schedule`.
+    """
+    parts = schedule(
+        who,
+        size,
+        config.start_size,
+        plan.batch_size,
+        config.batch_sizes,
+        config.fade_images,
+        config.stable_images,
+    )
+    return tuple(
+        Stage(shown_at(gan(part), size, part), part.size, part.batch_size, part.first)
+        for part in parts
+    )
+
+
+def watched(part: Part) -> Objective:
+    """Returns the metric "alpha" of a part that fades in."""
+    fade = part.fade
+    return {} if fade is None else {"alpha": (0.0, lambda view: fade.alpha(view.step))}
 
 
 def _check_sizes(who, size, start_size):

@@ -30,7 +30,7 @@ from jaxgan.layers.resample import (
     nearest_upsample_conv,
 )
 from jaxgan.models.common import noise_gan, takes_labels
-from jaxgan.models.growing import SMALLEST, Fade, Part, schedule, shown_at
+from jaxgan.models.growing import SMALLEST, Fade, Part, stages, watched
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,18 +157,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> tuple[Stage, ...]:
     Raises:
       UsageError: if the side is another, or `start_size` does not lead there.
     """
-    parts = schedule(
-        "progan",
-        data.size,
-        config.start_size,
-        plan.batch_size,
-        config.batch_sizes,
-        config.fade_images,
-        config.stable_images,
-    )
-    return tuple(
-        Stage(_gan(data, config, part), part.size, part.batch_size, part.first) for part in parts
-    )
+    return stages("progan", data.size, config, plan, functools.partial(_gan, data, config))
 
 
 def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
@@ -180,9 +169,8 @@ def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
         else {}
         for name, term in (("real_label", losses.real_label), ("fake_label", losses.fake_label))
     )
-    fading = {} if part.fade is None else {"alpha": (0.0, lambda view: part.fade.alpha(view.step))}
     adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
-    gan = noise_gan(
+    return noise_gan(
         Generator(config.width, part.size, data.channels, part.fade),
         Discriminator(config.width, part.size, labels, config.group, part.fade),
         data=data._replace(size=part.size),
@@ -198,7 +186,7 @@ def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
                     **real,
                     **fake,
                     **losses.SCORES,
-                    **fading,
+                    **watched(part),
                 },
             ),
             Update("generator", {"loss": (1.0, losses.wasserstein_generator), **fake}),
@@ -206,4 +194,3 @@ def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
         optimizers={"generator": adam, "discriminator": adam},
         ema=optax.constant_schedule(config.ema_decay),
     )
-    return shown_at(gan, data.size, part)

@@ -10,6 +10,7 @@ official code also where one has faded in; truncation is asked for when sampling
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import optax
 from flax import linen as nn
@@ -31,7 +32,7 @@ from jaxgan.layers.resample import (
     nearest_upsample_conv,
 )
 from jaxgan.models.common import fold, noise_gan, normal_latents, takes_labels
-from jaxgan.models.growing import SMALLEST, Fade, Part, schedule, shown_at
+from jaxgan.models.growing import SMALLEST, Fade, Part, stages, watched
 
 _TAPS = (1, 2, 1)
 
@@ -213,18 +214,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> tuple[Stage, ...]:
     Raises:
       UsageError: if the side is another, or `start_size` does not lead there.
     """
-    parts = schedule(
-        "stylegan",
-        data.size,
-        config.start_size,
-        plan.batch_size,
-        config.batch_sizes,
-        config.fade_images,
-        config.stable_images,
-    )
-    return tuple(
-        Stage(_gan(data, config, part), part.size, part.batch_size, part.first) for part in parts
-    )
+    return stages("stylegan", data.size, config, plan, functools.partial(_gan, data, config))
 
 
 def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
@@ -234,7 +224,6 @@ def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
         part.size, 1e-3 if part.size < 128 else 3e-3
     )
     adam = optax.adam(rate, config.beta1, config.beta2)
-    fading = {} if part.fade is None else {"alpha": (0.0, lambda view: part.fade.alpha(view.step))}
     gan = noise_gan(
         generator,
         Discriminator(config.width, part.size, config.group, part.fade),
@@ -248,7 +237,7 @@ def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
                     "loss": (1.0, losses.minimax_discriminator),
                     "r1": (config.gamma, penalties.r1),
                     **losses.SCORES,
-                    **fading,
+                    **watched(part),
                 },
             ),
             Update("generator", {"loss": (1.0, losses.nonsaturating_generator)}),
@@ -265,4 +254,4 @@ def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
             variables, w, context, method="synthesise"
         ),
     )
-    return shown_at(gan._replace(style=style), data.size, part)
+    return gan._replace(style=style)
