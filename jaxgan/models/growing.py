@@ -85,7 +85,7 @@ def schedule(
 def stages(
     who: str, size: int, config, plan: Plan, gan: Callable[[Part], Gan]
 ) -> tuple[Stage, ...]:
-    """Returns the stages of the schedule that a model's Config holds, each with the Gan of its part.
+    """Returns the stages of the schedule in a model's Config, each with the Gan of its part.
 
     Raises:
       UsageError: as `schedule`.
