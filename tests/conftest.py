@@ -29,6 +29,14 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("jaxgan")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _drop_programs():
+    """Every compiled program holds memory maps, of which Linux grants a process 65,530 by default;
+    a whole session's worth ends in a crash."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets beside the repository; tests that want it skip without."""
