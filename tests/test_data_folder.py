@@ -127,6 +127,16 @@ def damaged(folder):
     return folder
 
 
+def test_enlarged_pictures_are_counted(folder, load_it, caplog):
+    Image.new("RGB", (40, 30)).save(folder / "large.png")
+    load_it(folder, image_size=12)
+    assert "enlarged" not in caplog.text
+    for _ in range(2):  # decoded, then from the cache
+        caplog.clear()
+        load_it(folder, image_size=30)
+        assert "10 of 11 pictures" in caplog.text and "smaller than 30 px" in caplog.text
+
+
 def test_corrupt_pictures_are_named(damaged, load_it):
     for _ in range(2):  # decoded, then from the cache
         with pytest.raises(DataError, match=r"2 of 10 .*2.PNG \(zero bytes\); more/7.bmp \(.*skip"):

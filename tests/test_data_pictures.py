@@ -180,6 +180,14 @@ def test_no_damage_raises_anything_else(kind):
 @pytest.mark.parametrize(("channels", "result"), [(1, 1), (3, 3), (4, 3)])
 def test_arrays_of_pictures_are_resized(channels, result):
     images = np.full((3, 6, 4, channels), 255, np.uint8)
-    assert resize_all(images, 2).shape == (3, 2, 2, result)
+    assert resize_all(images, 2, "here").shape == (3, 2, 2, result)
     square = np.zeros((3, 4, 4, 3), np.uint8)
-    assert resize_all(square, 4) is square
+    assert resize_all(square, 4, "here") is square
+
+
+def test_arrays_that_are_enlarged_are_told(caplog):
+    images = np.zeros((3, 4, 4, 1), np.uint8)
+    resize_all(images, 2, "here")
+    assert "enlarged" not in caplog.text
+    resize_all(images, 6, "here")
+    assert "3 of 3 pictures in here are smaller than 6 px" in caplog.text

@@ -99,6 +99,13 @@ def test_an_unlabelled_grey_set_of_one_part(load_it):
     assert len({part.fingerprint for part in [dataset, *parts]}) == 3
 
 
+def test_enlarged_pictures_are_counted(load_it, caplog):
+    load_it("tfds:bare")
+    assert "enlarged" not in caplog.text
+    load_it("tfds:bare", image_size=13)
+    assert "8 of 8 pictures in tfds:bare are smaller than 13 px" in caplog.text
+
+
 def test_an_unknown_set_is_named(load_it):
     with pytest.raises(DataError, match="no data set 'no_such_thing', and none is prepared in"):
         load_it("tfds:no_such_thing")

@@ -54,7 +54,7 @@ def load_cifar10(request: Request) -> Dataset:
     records = records.reshape(-1, _RECORD)
     size = request.image_size or 32
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    images = resize_all(np.ascontiguousarray(images), size)
+    images = resize_all(np.ascontiguousarray(images), size, "CIFAR-10")
     spec = DataSpec(request.name, size, 3, "class", _CLASSES)
     return Dataset(spec, images, one_hot(records[:, 0], 10), digest(size, zlib.crc32(data)))
 

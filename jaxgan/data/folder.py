@@ -14,11 +14,19 @@ from jaxgan.data.cache import Append, chunked, digest, prepared
 from jaxgan.data.errors import DataError
 from jaxgan.data.labels import Labelling, Labels, label_by_file, label_by_folder, label_vectors
 from jaxgan.data.parallel import ordered_map
-from jaxgan.data.pictures import CorruptPicture, Fit, decode, square
+from jaxgan.data.pictures import (
+    CorruptPicture,
+    Fit,
+    decode,
+    shorter_side,
+    square,
+    warn_of_enlarged,
+)
 from jaxgan.data.spec import Dataset, DataSpec, Request
 from jaxgan.data.split import held_out, inside_names
 
 _VERSION = 1  # raise it when `decode` gives other pixels
+_NOTES = 2  # and this when `_prepare` notes other things
 _log = logging.getLogger(__name__)
 
 
@@ -45,10 +53,11 @@ def load_pictures(
     labels = None if labelling is None else labelling([entry.name for entry in entries])
     entries = _in_part(entries, labels, request, root)
     # The labels are no part of it, so that others on the same pictures need no new pixels.
-    key = digest("folder", _VERSION, fit.__name__, size, entries)
+    key = digest("folder", _VERSION, _NOTES, fit.__name__, size, entries)
     build = partial(_prepare, root, entries, size, fit)
     done = prepared(request.cache_dir, request.name, key, build)
     _judge_corrupt(done.notes["corrupt"], len(entries), root, request.skip_corrupt)
+    warn_of_enlarged(done.notes["enlarged"], len(done.images), root, size)
     fitted = () if fit is square else (fit.__name__,)
     fingerprint = digest(_VERSION, size, done.notes["contents"], *fitted)
     bare = Dataset(DataSpec(request.name, size, 3, None, ()), done.images, None, fingerprint)
@@ -108,36 +117,38 @@ def _in_part(
 
 
 def _prepare(root: Path, entries: list[Entry], size: int, fit: Fit, append: Append):
-    contents, corrupt = [], []
+    contents, corrupt, enlarged = [], [], 0
     with (
         reader(root) as read,
         tqdm(total=len(entries), desc="preparing", unit="img", disable=None) as bar,
     ):
         decode_some = partial(_decode_some, read, size, fit)
-        for images, crcs, bad in ordered_map(decode_some, chunked(entries, size)):
+        for images, crcs, bad, small in ordered_map(decode_some, chunked(entries, size)):
             if images:
                 append(np.stack(images))
             contents += crcs
             corrupt += bad
+            enlarged += small
             bar.update(len(crcs) + len(bad))
     if not contents:
         raise DataError(
             f"none of the {len(entries)} pictures in {root} can be decoded; the first: "
             f"{_describe(*corrupt[0])}"
         )
-    return None, {"contents": digest(contents), "corrupt": corrupt}
+    return None, {"contents": digest(contents), "corrupt": corrupt, "enlarged": enlarged}
 
 
 def _decode_some(read: Callable[[str], bytes], size: int, fit: Fit, entries: list[Entry]):
-    images, crcs, corrupt = [], [], []
+    images, crcs, corrupt, enlarged = [], [], [], 0
     for entry in entries:
         try:
             data = read(entry.name)
             images.append(decode(data, size, fit))
             crcs.append(zlib.crc32(data))
+            enlarged += shorter_side(data) < size
         except CorruptPicture as reason:
             corrupt.append((entry.name, str(reason)))
-    return images, crcs, corrupt
+    return images, crcs, corrupt, enlarged
 
 
 def _judge_corrupt(corrupt: list, total: int, root: Path, skip: bool) -> None:

@@ -121,6 +121,6 @@ def _from_files(
         raise DataError(f"{labels_path} holds a label {classes.max()}, allowed are 0 to 9")
     size = request.image_size or images.shape[1]
     fingerprint = digest(size, zlib.crc32(images.tobytes()), zlib.crc32(classes.tobytes()))
-    images = resize_all(images[..., None], size)
+    images = resize_all(images[..., None], size, images_path)
     spec = DataSpec(request.name, size, 1, "class", names)
     return Dataset(spec, images, one_hot(classes, len(names)), fingerprint)

@@ -1,6 +1,7 @@
 """Any picture, as a square of uint8."""
 
 import io
+import logging
 import struct
 import zlib
 from collections.abc import Callable
@@ -26,6 +27,8 @@ _DAMAGE = (
     Image.DecompressionBombError,
 )
 
+
+_log = logging.getLogger(__name__)
 
 # How a picture of any shape becomes a square one of a size in pixels.
 Fit = Callable[[Image.Image, int], Image.Image]
@@ -68,6 +71,22 @@ def decode(data: bytes, size: int, fit: Fit = square) -> np.ndarray:
         raise CorruptPicture(f"{type(reason).__name__}: {reason}") from reason
 
 
+def shorter_side(data: bytes) -> int:
+    """Its length in pixels, for a picture that `decode` takes."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return min(picture.size)
+
+
+def warn_of_enlarged(count: int, total: int, source: object, size: int) -> None:
+    """Says that `count` of the `total` pictures of a source are smaller than `size`, if any are."""
+    if count:
+        _log.warning(
+            "%d of %d pictures in %s are smaller than %d px and are enlarged: they stay blurred, "
+            "and so will samples; a smaller image_size costs less and shows as much",
+            *(count, total, source, size),
+        )
+
+
 def resize_one(image: np.ndarray, size: int) -> np.ndarray:
     """`square` for an array `[H, W, C]` uint8 with 1, 3 or 4 channels; 4 go over white."""
     if image.shape[-1] == 1:
@@ -75,10 +94,12 @@ def resize_one(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(square(_to_rgb(Image.fromarray(image)), size))
 
 
-def resize_all(images: np.ndarray, size: int) -> np.ndarray:
-    """`resize_one` for `[N, H, W, C]`."""
+def resize_all(images: np.ndarray, size: int, source: object) -> np.ndarray:
+    """`resize_one` for `[N, H, W, C]`, of which `source` says where they are from."""
     if images.shape[1:3] == (size, size):
         return images
+    if min(images.shape[1:3]) < size:
+        warn_of_enlarged(len(images), len(images), source, size)
     return np.stack(list(ordered_map(partial(resize_one, size=size), images)))
 
 

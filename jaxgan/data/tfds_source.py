@@ -19,11 +19,12 @@ from jaxgan.data.download import require_reachable
 from jaxgan.data.errors import DataError
 from jaxgan.data.parallel import ordered_map
 from jaxgan.data.paths import default_data_dir
-from jaxgan.data.pictures import resize_one
+from jaxgan.data.pictures import resize_one, warn_of_enlarged
 from jaxgan.data.spec import Dataset, DataSpec, Request, one_hot
 from jaxgan.data.split import held_out
 
 _VERSION = 1  # raise it when the pixels change
+_NOTES = 2  # and this when `_decode_all` notes other things
 _PARTS = {"train": ("train",), "holdout": ("test", "validation")}
 
 
@@ -60,8 +61,9 @@ def load_tfds(request: Request) -> Dataset:
     numbers = range(len(source)) if numbers is None else numbers
     build = partial(_decode_all, source, numbers, fields, size)
     stem = "tfds-" + re.sub(r"\W+", "-", name)
-    key = digest("tfds", _VERSION, fingerprint, stamps)
+    key = digest("tfds", _VERSION, _NOTES, fingerprint, stamps)
     done = prepared(request.cache_dir, stem, key, build)
+    warn_of_enlarged(done.notes["enlarged"], len(done.images), request.name, size)
     kind = None if fields.label is None else "class"
     labels = None if done.labels is None else one_hot(done.labels, len(fields.label_names))
     spec = DataSpec(request.name, size, channels, kind, fields.label_names)
@@ -156,17 +158,20 @@ def _decode_all(
     source: Sequence, numbers: Sequence[int], fields: _Fields, size: int, append: Append
 ):
     def decode_some(some: Sequence[int]):
-        images, labels = [], []
+        images, labels, enlarged = [], [], 0
         for i in some:
             example = source[i]
             images.append(resize_one(example[fields.image], size))
             labels.append(0 if fields.label is None else int(example[fields.label]))
-        return np.stack(images), labels
+            enlarged += min(example[fields.image].shape[:2]) < size
+        return np.stack(images), labels, enlarged
 
-    labels = []
+    labels, enlarged = [], 0
     with tqdm(total=len(numbers), desc="preparing", unit="img", disable=None) as bar:
-        for images, some in ordered_map(decode_some, chunked(numbers, size)):
+        for images, some, small in ordered_map(decode_some, chunked(numbers, size)):
             append(images)
             labels += some
+            enlarged += small
             bar.update(len(images))
-    return None if fields.label is None else np.array(labels, np.int64), {}
+    notes = {"enlarged": enlarged}
+    return None if fields.label is None else np.array(labels, np.int64), notes
