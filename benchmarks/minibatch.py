@@ -2,6 +2,7 @@
 
 python benchmarks/minibatch.py
 python benchmarks/minibatch.py --dims=5 --threads=1 --cpu_time
+python benchmarks/minibatch.py --examples=64 --group=16
 
 One loop calls a compiled function for each example, the other runs PyTorch's operations for each.
 PyTorch's usual form subtracts the whole batch from itself at once.
@@ -23,7 +24,8 @@ from absl import app, flags
 from jaxgan import host
 from jaxgan.layers.minibatch import similarity
 
-flags.DEFINE_multi_integer("examples", [16, 64, 256, 1024], "Examples in a batch, one group.")
+flags.DEFINE_multi_integer("examples", [16, 64, 256, 1024], "Examples in a batch.")
+flags.DEFINE_integer("group", None, "Examples in a group; by default all.", lower_bound=1)
 flags.DEFINE_integer("kernels", 100, "Similarities for each example.", lower_bound=1)
 flags.DEFINE_integer("dims", 4, "Dimensions of each.", lower_bound=1)
 flags.DEFINE_integer("threads", 2, "CPU cores.", lower_bound=1)
@@ -45,11 +47,11 @@ def measure(run: Callable[[], object], clock: Callable[[], float]) -> float:
 
 def ours() -> Callable[[jax.Array], jax.Array]:
     """The gradient by the batch [n, kernels, dims], compiled."""
-    return jax.jit(jax.grad(lambda m: jnp.sin(similarity(m)).sum()))
+    return jax.jit(jax.grad(lambda m: jnp.sin(similarity(m, group=FLAGS.group)).sum()))
 
 
-def loop() -> Callable[[jax.Array], list[jax.Array]]:
-    """The same, one compiled call for each example."""
+def loop() -> Callable[[Sequence[jax.Array]], jax.Array]:
+    """The same of groups [group, kernels, dims], one compiled call for each example."""
 
     @jax.jit
     def near(m, i):
@@ -60,51 +62,57 @@ def loop() -> Callable[[jax.Array], list[jax.Array]]:
         _, pull = jax.vjp(lambda m: near(m, i), m)
         return total + pull(jnp.cos(near(m, i)))[0]
 
-    def run(m):
-        total = jnp.zeros_like(m)
-        for i in range(len(m)):
-            total = gradient(m, i, total)
-        return total
+    def run(groups):
+        totals = []
+        for m in groups:
+            total = jnp.zeros_like(m)
+            for i in range(len(m)):
+                total = gradient(m, i, total)
+            totals.append(total)
+        return jnp.concatenate(totals)
 
     return run
 
 
-def eager_loop(m: torch.Tensor) -> torch.Tensor:
-    """The same by PyTorch, eager, one example at a time."""
-    m = m.detach().requires_grad_()
-    near = torch.stack([torch.exp(-(one - m).abs().sum(-1)).sum(0) for one in m])
-    torch.sin(near).sum().backward()
-    return m.grad
+def eager_loop(groups: torch.Tensor) -> torch.Tensor:
+    """The same by PyTorch, eager, one example of [groups, group, kernels, dims] at a time."""
+    groups = groups.detach().requires_grad_()
+    near = [torch.exp(-(one - m).abs().sum(-1)).sum(0) for m in groups for one in m]
+    torch.sin(torch.stack(near)).sum().backward()
+    return groups.grad
 
 
-def broadcast(m: torch.Tensor) -> torch.Tensor:
+def broadcast(groups: torch.Tensor) -> torch.Tensor:
     """The same by PyTorch, eager, all at once."""
-    m = m.detach().requires_grad_()
-    near = torch.exp(-(m[:, None] - m[None]).abs().sum(-1)).sum(1)
+    groups = groups.detach().requires_grad_()
+    near = torch.exp(-(groups[:, :, None] - groups[:, None]).abs().sum(-1)).sum(2)
     torch.sin(near).sum().backward()
-    return m.grad
+    return groups.grad
 
 
 def compare(count: int) -> list[str]:
     """A row of the table for a batch of so many examples."""
+    group = FLAGS.group or count
     shape = (count, FLAGS.kernels, FLAGS.dims)
     array = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    m, peer = jnp.asarray(array), torch.tensor(array)
+    in_groups = array.reshape(-1, group, *shape[1:])
+    m, groups, peer = jnp.asarray(array), list(map(jnp.asarray, in_groups)), torch.tensor(in_groups)
     compiled = ours().lower(m).compile()
     alone = loop()
-    np.testing.assert_allclose(compiled(m), broadcast(peer).numpy(), rtol=1e-3, atol=1e-3)
+    expected = broadcast(peer).numpy().reshape(shape)
+    np.testing.assert_allclose(compiled(m), expected, rtol=1e-3, atol=1e-3)
     # All but those few that have an equal: there JAX's own |x| has the slope 1.
-    assert np.isclose(compiled(m), alone(m), rtol=1e-3, atol=1e-3).mean() > 0.9999
+    assert np.isclose(compiled(m), alone(groups), rtol=1e-3, atol=1e-3).mean() > 0.9999
 
     clock = time.process_time if FLAGS.cpu_time else time.perf_counter
     times = [
         measure(lambda: compiled(m).block_until_ready(), clock),
-        measure(lambda: alone(m).block_until_ready(), clock),
+        measure(lambda: alone(groups).block_until_ready(), clock),
         measure(lambda: eager_loop(peer), clock),
         measure(lambda: broadcast(peer), clock),
     ]
     # PyTorch keeps the differences and the table of pairs for its backward pass.
-    peak = 4 * count**2 * FLAGS.kernels * (FLAGS.dims + 1)
+    peak = 4 * count * group * FLAGS.kernels * (FLAGS.dims + 1)
     memory = [compiled.memory_analysis().temp_size_in_bytes, peak]
     row = [
         str(count),
