@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -130,11 +131,16 @@ def _cached(path: pathlib.Path, read) -> Seen:
         logging.warning("%s is damaged (%s): the pictures are read again", path, error)
     seen = read()
     arrays = {**seen.moments._asdict(), "features": seen.features, "logits": seen.logits}
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    with temporary.open("wb") as file:
-        np.savez(file, **{name: x for name, x in arrays.items() if x is not None})
-    os.replace(temporary, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            np.savez(file, **{name: x for name, x in arrays.items() if x is not None})
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        logging.warning("%s cannot be kept (%s): they will be read again", path, error)
     return seen
 
 

@@ -140,15 +140,19 @@ class Record:
     def evaluate(self, step: int, state: GanState) -> None:
         """Measures the generator, and keeps the checkpoint that is the best so far.
 
-        To be called behind `save`, lest the best be lost with the process.
+        To be called behind `save`, lest the best be lost with the process. A full disk is a
+        warning.
         """
         if self._evaluator is None or self._log is None:
             return
         self.finish()
         measured = self._evaluator(state)
-        evaluations.append(self._workdir, measured.entry)
         values = {f"evaluation/{name}": x.value for name, x in measured.entry.metrics.items()}
-        self._log.scalars(step, values)
+        try:
+            evaluations.append(self._workdir, measured.entry)
+            self._log.scalars(step, values)
+        except OSError as error:
+            logging.warning("the evaluation of step %d is lost: %s", step, error)
         self._keep_best()
 
     def _keep_best(self) -> None:
@@ -160,8 +164,9 @@ class Record:
             for entry in evaluations.read(self._workdir)
             if entry.step in there and not differences(entry.protocol, self._evaluator.protocol())
         ]
-        if alike:
-            name = next(iter(alike[-1].metrics))
+        name = next((name for entry in alike for name in entry.metrics), None)
+        measured = [entry.metrics[name].value for entry in alike if name in entry.metrics]
+        if any(value is not None for value in measured):
             self._checkpointer.protect(evaluations.best(alike, name).step)
 
     def finish(self) -> None:

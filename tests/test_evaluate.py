@@ -103,6 +103,16 @@ def test_the_reference_is_a_fixed_draw_and_is_read_once(tmp_path, caplog):
     jax.tree.map(np.testing.assert_array_equal, mended, first)
 
 
+def test_a_reference_that_cannot_be_kept_is_used_all_the_same(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    seen = read_reference(PIXELS, noise_images(12, 4), 9, cache_dir=tmp_path)
+    assert len(seen.features) == 9
+    assert "No space left" in caplog.text and not list(tmp_path.iterdir())
+
+
 def test_labels_are_those_of_the_data_each_about_equally_often():
     dataset = noise_images(10, 4, classes=5)
     labels = labels_as_in(dataset, 25, seed=1)
@@ -279,6 +289,20 @@ def test_the_best_checkpoint_stays(tmp_path):
     resumed = Scripted({10: 3.0, 11: 2.0})
     _train(tmp_path, 11, resumed)
     assert resumed.steps == [10, 11] and _steps(tmp_path) == [4, 11]
+
+
+def test_without_a_finite_number_no_checkpoint_is_the_best(tmp_path):
+    _train(tmp_path, 4, Scripted({2: float("nan"), 4: float("inf")}))
+    assert _steps(tmp_path) == [4]
+
+
+def test_an_evaluation_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch, caplog):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(evaluations, "append", full)
+    _train(tmp_path, 2, Scripted({2: 5.0}))
+    assert "the evaluation of step 2 is lost" in caplog.text and _steps(tmp_path) == [2]
 
 
 def test_evaluating_does_not_change_the_training(tmp_path):
