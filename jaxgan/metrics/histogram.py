@@ -44,8 +44,8 @@ def class_histogram(generated: np.ndarray, data: np.ndarray, names: Sequence[str
             distance,
             "bad" if lost > MISSING_MASS else "watch",
             start + f"{_named(names, missing, q)} never appear, {lost:.1%} of the data (mode "
-            "collapse). Try minibatch discrimination, a gradient penalty, or giving the labels to "
-            "the networks.",
+            "collapse). Try minibatch discrimination, a gradient penalty, or giving the networks "
+            "the labels if they have none.",
         )
     if distance > noise:
         rare = (p < q) & (q - p >= (q - p).max() / 2)
@@ -54,7 +54,7 @@ def class_histogram(generated: np.ndarray, data: np.ndarray, names: Sequence[str
             distance,
             "bad" if distance > SKEWED else "watch",
             start + f"{_named(names, rare, q - p)} come too seldom. Train longer, or try a "
-            "gradient penalty or giving the labels to the networks.",
+            "gradient penalty, or giving the networks the labels if they have none.",
         )
     return Finding(name, distance, "good", start + "every class is there in its share.")
 
@@ -100,8 +100,8 @@ def tag_rates(
             name,
             float(gap[worst]),
             "bad",
-            start + f"{_named(names, missing, q)} never appear. Train longer, or give the labels "
-            "to the networks.",
+            start + f"{_named(names, missing, q)} never appear. Train longer, or give the "
+            "networks the labels if they have none.",
         )
     off = gap > noise
     if off.any():
