@@ -236,7 +236,7 @@ def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
                 {
                     "loss": (1.0, losses.minimax_discriminator),
                     "r1": (config.gamma, penalties.r1),
-                    **losses.SCORES,
+                    **losses.PROBABILITIES,
                     **watched(part),
                 },
             ),

@@ -220,7 +220,9 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
 
     g_updates = [Update("generator", {"loss": (1.0, losses.nonsaturating_generator)})]
     d_updates = [
-        Update("discriminator", {"loss": (1.0, losses.minimax_discriminator), **losses.SCORES})
+        Update(
+            "discriminator", {"loss": (1.0, losses.minimax_discriminator), **losses.PROBABILITIES}
+        )
     ]
     # Lazy: on every k-th iteration with k times the weight.
     if config.path_weight:
