@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
+from jaxgan.layers import attention
 from jaxgan.layers.attention import SelfAttention, attend
 
 KEY = jax.random.key(9)
@@ -111,6 +112,17 @@ def test_second_derivatives():
         for k, s in zip(jax.random.split(KEY, 3), [(1, 3, 2), (1, 4, 2), (1, 4, 3)], strict=True)
     ]
     check_grads(loss, (parts,), order=2, modes=["rev"], rtol=2e-2, atol=2e-2)
+
+
+def test_a_batch_in_pieces_gives_the_same(monkeypatch):
+    parts = [jax.random.normal(KEY, shape) for shape in [(5, 6, 2), (5, 4, 2), (5, 4, 3)]]
+
+    def loss(parts):
+        return jnp.sin(attend(*parts)).sum()
+
+    whole = jax.value_and_grad(loss)(parts)
+    monkeypatch.setattr(attention, "_TABLE", 2 * 6 * 4)  # pieces of 2, 2 and 1
+    chex.assert_trees_all_close(jax.value_and_grad(loss)(parts), whole, rtol=1e-5, atol=1e-6)
 
 
 def test_half_precision_is_kept():

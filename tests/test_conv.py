@@ -60,6 +60,9 @@ def _ways(window, x, w, y):
         lowering.conv_transpose_by_product,
     ]
     weights = [lowering.weights_by_xla, lowering.weights_by_groups, lowering.weights_by_product]
+    if all(a.stride == 1 for a in window):
+        convs.append(lowering.conv_turned)
+        weights.append(lowering.weights_turned)
     return (
         [way(window, x, w) for way in convs],
         [way(window, y, w) for way in transposes],
@@ -132,10 +135,12 @@ def test_derivatives_of_volumes_are_xlas(kernel, stride, padding):
 _WAYS = [
     "conv_by_parts",
     "conv_by_product",
+    "conv_turned",
     "conv_transpose_by_phases",
     "conv_transpose_by_product",
     "weights_by_groups",
     "weights_by_product",
+    "weights_turned",
 ]
 
 
@@ -148,16 +153,21 @@ _WAYS = [
         ((18, 4, 2, 1), 3, ["conv_by_parts", "conv_transpose_by_product", "weights_by_groups"]),
         ((18, 2, 2, 0), 5, ["conv_by_parts", "conv_transpose_by_product", "weights_by_groups"]),
         ((4, 4, 1, 0), 5, ["conv_by_product", "conv_transpose_by_product", "weights_by_product"]),
+        ((9, 3, 1, 1), 5, ["conv_turned", "conv_transpose_by_phases", "weights_turned"]),
     ],
 )
 def test_the_way_is_chosen_by_shape(window, channels, ways, monkeypatch):
     taken = []
+    outer = []  # ways that another one takes are not counted
     for way in _WAYS:
         run = getattr(lowering, way)
 
         def spy(window, a, b, way=way, run=run):
-            taken.append(way)
-            return run(window, a, b)
+            taken.extend([] if outer else [way])
+            outer.append(way)
+            result = run(window, a, b)
+            outer.pop()
+            return result
 
         monkeypatch.setattr(lowering, way, spy)
     window = (Axis(*window),) * 2

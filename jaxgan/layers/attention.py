@@ -12,21 +12,62 @@ import functools
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import Array
+from jax import Array, lax
 
 from jaxgan.layers.spectral import SpectralConv
+
+# Weights of so many numbers stay in a processor's cache; but every piece of a batch is compiled.
+_TABLE, _PIECES = 2**20, 8
 
 
 def attend(query: Array, key: Array, value: Array) -> Array:
     """Attention [B, N, K], [B, M, K], [B, M, V] -> [B, N, V]: softmax over M of query . key.
 
-    As in the paper, the products are not divided by the square root of K. The softmax is taken in
-    float32 or better.
+    All are of one dtype. As in the paper, the products are not divided by the square root of K.
+    The softmax is taken in float32 or better. It cannot be differentiated forward (`jax.jvp`).
     """
+    if jax.default_backend() != "cpu":
+        return _attend_at_once(query, key, value)
+    size = max(-(-len(query) // _PIECES), _TABLE // (query.shape[1] * key.shape[1]))
+    pieces = [slice(start, start + size) for start in range(0, len(query), size)]
+    return jnp.concatenate([_attend_at_once(query[p], key[p], value[p]) for p in pieces])
+
+
+@jax.custom_vjp
+def _attend_at_once(query, key, value):
+    return _attend(query, key, value)[0]
+
+
+def _attend(query, key, value):
+    """The forward pass. Divides what is read, which is smaller than the table of weights."""
     wide = jnp.promote_types(query.dtype, jnp.float32)
     products = jnp.einsum("bnk,bmk->bnm", query, key, preferred_element_type=wide)
-    weights = jax.nn.softmax(products).astype(value.dtype)
-    return jnp.einsum("bnm,bmv->bnv", weights, value)
+    weights = jnp.exp(products - products.max(-1, keepdims=True))
+    total = weights.sum(-1, keepdims=True)
+    weights = weights.astype(value.dtype)
+    read = jnp.einsum("bnm,bmv->bnv", weights, value, preferred_element_type=wide) / total
+    return read.astype(value.dtype), (query, key, value, weights, total, read)
+
+
+def _attend_back(saved, d):
+    query, key, value, weights, total, read = saved
+    inner = jnp.einsum("bnv,bmv->bnm", d, value, preferred_element_type=total.dtype)
+    # The sum over the table is the same as this one.
+    shift = (d * read).sum(-1, keepdims=True)
+    to_products = (weights * ((inner - shift) / total)).astype(d.dtype)
+    to_query = jnp.einsum("bnm,bmk->bnk", to_products, key)
+    return to_query, _gathered(to_products, query), _gathered(weights, (d / total).astype(d.dtype))
+
+
+def _gathered(table: Array, x: Array) -> Array:
+    """[B, N, M], [B, N, C] -> [B, M, C]: the sum over N."""
+    # The barrier keeps XLA from merging the swap into the product: a CPU would then transpose
+    # the table, which takes four times as long.
+    product = jnp.einsum("bnm,bnc->bcm", table, x)
+    return lax.optimization_barrier(product).swapaxes(1, 2)
+
+
+_attend_at_once.defvjp(_attend, _attend_back)
 
 
 class SelfAttention(nn.Module):

@@ -33,6 +33,8 @@ _FEW_CHANNELS = 4
 def _conv(window: Window, x: Array, w: Array) -> Array:
     if _is_product(window) or _positions(window) <= _CONV_BY_PRODUCT:
         return lowering.conv_by_product(window, x, w)
+    if w.shape[-1] <= _FEW_CHANNELS and _is_dense(window):
+        return lowering.conv_turned(window, x, w)
     return lowering.conv_by_parts(window, x, w)
 
 
@@ -47,11 +49,17 @@ def _conv_transpose(window: Window, y: Array, w: Array) -> Array:
 def _conv_weights(window: Window, x: Array, y: Array) -> Array:
     if _is_product(window):
         return lowering.weights_by_product(window, x, y)
+    if y.shape[-1] <= _FEW_CHANNELS and _is_dense(window):
+        return lowering.weights_turned(window, x, y)
     return lowering.weights_by_groups(window, x, y)
 
 
 def _is_product(window: Window) -> bool:
     return lowering.covers(window) or all(a.kernel == 1 for a in window)
+
+
+def _is_dense(window: Window) -> bool:
+    return all(a.stride == 1 for a in window)
 
 
 def _positions(window: Window) -> int:

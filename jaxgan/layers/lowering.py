@@ -171,6 +171,25 @@ def conv_transpose_by_phases(window: Window, y: Array, w: Array) -> Array:
     return _interleave(window, [phase(*p) for p in product(*(a.phases() for a in window))])
 
 
+def conv_turned(window: Window, x: Array, w: Array) -> Array:
+    """With stride 1: the transpose, by product, of the convolution that looks the other way."""
+    return conv_transpose_by_product(_turned(window), x, _turned_kernel(w))
+
+
+def weights_turned(window: Window, x: Array, y: Array) -> Array:
+    """With stride 1: by product, with the patches of the small map in place of the large one's."""
+    return _turned_kernel(weights_by_product(_turned(window), y, x))
+
+
+def _turned(window: Window) -> Window:
+    """The convolution with stride 1 that the transpose of this one is: of y, with x as result."""
+    return tuple(Axis(a.outputs, a.kernel, 1, a.kernel - 1 - a.padding) for a in window)
+
+
+def _turned_kernel(w: Array) -> Array:
+    return jnp.flip(w, (0, 1)).swapaxes(2, 3)
+
+
 def covers(window: Window) -> bool:
     """Whether the kernel covers the large map and the small one has one position: a dense layer."""
     return all(a.kernel == a.size and a.padding == 0 for a in window)

@@ -101,12 +101,15 @@ class SpectralConv(nn.Module):
     """`Conv` whose kernel, as [k k I, features], is divided by its spectral norm.
 
     Attributes: those of `Conv`; the kernel starts as SAGAN's.
+      convolve: (x, w) -> y, used instead of `conv.conv` with stride and padding; for example one of
+        those in `resample.py`.
     """
 
     features: int
     kernel: Size
     stride: Size = 1
     padding: Size = 0
+    convolve: Callable[[Array, Array], Array] | None = None
     use_bias: bool = True
     kernel_init: Callable = nn.initializers.xavier_uniform()
     dtype: jnp.dtype | None = None
@@ -117,7 +120,11 @@ class SpectralConv(nn.Module):
         kernel, bias = kernel_and_bias(self, x.ndim - 2, (x.shape[-1], self.features))
         kernel = normalised(self, kernel, refresh=refresh)
         x = cast(x, self.dtype)
-        return add(conv(x, kernel, self.stride, self.padding), bias)
+        if self.convolve is None:
+            y = conv(x, kernel, self.stride, self.padding)
+        else:
+            y = self.convolve(x, kernel)
+        return add(y, bias)
 
 
 class SpectralConvTranspose(nn.Module):

@@ -29,7 +29,12 @@ from jaxgan.layers.attention import SelfAttention
 from jaxgan.layers.conv import Conv, ConvTranspose
 from jaxgan.layers.norm import BatchNorm, ConditionalBatchNorm
 from jaxgan.layers.projection import Projection
-from jaxgan.layers.resample import average_downsample, nearest_upsample
+from jaxgan.layers.resample import (
+    average_downsample,
+    conv_average_downsample,
+    nearest_upsample,
+    nearest_upsample_conv,
+)
 from jaxgan.layers.spectral import SpectralConv, SpectralConvTranspose, SpectralDense
 from jaxgan.models.common import as_plane, beside_latents, halvings, noise_gan, takes_labels
 from jaxgan.models.dcgan import adams
@@ -65,11 +70,11 @@ class Up(nn.Module):
         def norm(x):
             return nn.relu(ConditionalBatchNorm()(x, label, train=context.train))
 
-        y = SpectralConv(self.features, 3, padding=1)(
-            nearest_upsample(norm(x)), refresh=context.refresh
+        y = SpectralConv(self.features, 3, convolve=nearest_upsample_conv)(
+            norm(x), refresh=context.refresh
         )
         y = SpectralConv(self.features, 3, padding=1)(norm(y), refresh=context.refresh)
-        # The same exchange as in `Down`.
+        # Repeating and a 1x1 convolution can be exchanged: this way it works on the small map.
         return y + nearest_upsample(SpectralConv(self.features, 1)(x, refresh=context.refresh))
 
 
@@ -84,10 +89,11 @@ class Down(nn.Module):
     def __call__(self, x, context):
         y = x if self.first else nn.relu(x)
         y = SpectralConv(self.features, 3, padding=1)(y, refresh=context.refresh)
-        y = SpectralConv(self.features, 3, padding=1)(nn.relu(y), refresh=context.refresh)
+        convolve = conv_average_downsample if self.halve else None
+        last = SpectralConv(self.features, 3, padding=1, convolve=convolve)
+        y = last(nn.relu(y), refresh=context.refresh)
         if self.halve:
-            # The mean and a 1x1 convolution can be exchanged: this way it works on the small map.
-            x, y = average_downsample(x), average_downsample(y)
+            x = average_downsample(x)  # before the 1x1 convolution, with which it can be exchanged
         if x.shape[-1] != self.features or self.halve:
             x = SpectralConv(self.features, 1)(x, refresh=context.refresh)
         return x + y
