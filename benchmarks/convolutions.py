@@ -22,7 +22,8 @@ from jaxgan.layers import lowering
 from jaxgan.layers.lowering import Axis
 
 flags.DEFINE_integer("batch_size", 32, "Images.", lower_bound=1)
-flags.DEFINE_integer("kernel", 5, "Extent of the kernel; the stride is 2.", lower_bound=2)
+flags.DEFINE_integer("kernel", 5, "Extent of the kernel.", lower_bound=2)
+flags.DEFINE_integer("stride", 2, "1 or 2; with 1 some can be turned.", lower_bound=1, upper_bound=2)
 flags.DEFINE_integer("width", 64, "Channels at half the image's size.", lower_bound=1)
 flags.DEFINE_integer("threads", 2, "CPU cores.", lower_bound=1)
 flags.DEFINE_integer("repeats", 7, "Runs of each; the median counts.", lower_bound=1)
@@ -52,7 +53,7 @@ def measure(run: Callable, *arrays: jax.Array) -> float:
 
 def compare(size: int, inputs: int, outputs: int) -> list[list[str]]:
     """A row of the table for each map of one layer."""
-    axis = Axis(size, FLAGS.kernel, 2, (FLAGS.kernel - 1) // 2)
+    axis = Axis(size, FLAGS.kernel, FLAGS.stride, (FLAGS.kernel - 1) // 2)
     half = axis.outputs
     shapes = [
         (FLAGS.batch_size, size, size, inputs),
@@ -64,13 +65,15 @@ def compare(size: int, inputs: int, outputs: int) -> list[list[str]]:
     rows = []
     for name, (places, ways) in _MAPS.items():
         taken = [arrays[place] for place in places]
+        if FLAGS.stride == 1 and name != "transposed":
+            ways = [*ways, ways[0].replace("_by_xla", "_turned")]
         times = [
             measure(lambda a, b, way=way: getattr(lowering, way)((axis, axis), a, b), *taken)
             for way in ways
         ]
-        best = ways[times.index(min(times))].rpartition("_by_")[2]
-        layer = f"{size} px, {inputs} to {outputs}: {name}"
-        rows.append([layer, *(f"{t:.1f}" for t in times), best])
+        best = ways[times.index(min(times))].rpartition("_")[2]
+        cells = [f"{t:.1f}" for t in times] + [""] * (4 - len(times))
+        rows.append([f"{size} px, {inputs} to {outputs}: {name}", *cells, best])
         print("  ".join(rows[-1]), flush=True)
     return rows
 
@@ -84,10 +87,11 @@ def main(argv: Sequence[str]) -> None:
     rows = []
     for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
         rows += compare(64 >> i, inputs, outputs)
-    head = ["layer, ms", "XLA's own", "parts, phases, groups", "product", "best"]
+    rows += compare(64, FLAGS.width, 3)
+    head = ["layer, ms", "XLA's own", "parts, phases, groups", "product", "turned", "best"]
     print(machine.table(head, rows))
     where = machine.describe(["jax", "jaxlib"])
-    print(f"\n{where}; batch {FLAGS.batch_size}, kernel {FLAGS.kernel}")
+    print(f"\n{where}; batch {FLAGS.batch_size}, kernel {FLAGS.kernel}, stride {FLAGS.stride}")
 
 
 if __name__ == "__main__":
