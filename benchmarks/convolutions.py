@@ -23,7 +23,7 @@ from jaxgan.layers.lowering import Axis
 
 flags.DEFINE_integer("batch_size", 32, "Images.", lower_bound=1)
 flags.DEFINE_integer("kernel", 5, "Extent of the kernel.", lower_bound=2)
-flags.DEFINE_integer("stride", 2, "1 or 2; with 1 some can be turned.", lower_bound=1, upper_bound=2)
+flags.DEFINE_integer("stride", 2, "1, which also turns some, or 2.", lower_bound=1, upper_bound=2)
 flags.DEFINE_integer("width", 64, "Channels at half the image's size.", lower_bound=1)
 flags.DEFINE_integer("threads", 2, "CPU cores.", lower_bound=1)
 flags.DEFINE_integer("repeats", 7, "Runs of each; the median counts.", lower_bound=1)
