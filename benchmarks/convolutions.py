@@ -1,7 +1,8 @@
-"""Times every way to compute each of a DCGAN's convolutions, and XLA's own, on a CPU.
+"""Times every way to compute a DCGAN's convolutions, and one to colours, on a CPU.
 
 python benchmarks/convolutions.py
 python benchmarks/convolutions.py --batch_size=64 --kernel=4 --threads=1
+python benchmarks/convolutions.py --kernel=3 --stride=1
 
 The rules of `jaxgan/layers/bilinear.py` are the crossings of these curves.
 """
@@ -54,11 +55,11 @@ def measure(run: Callable, *arrays: jax.Array) -> float:
 def compare(size: int, inputs: int, outputs: int) -> list[list[str]]:
     """A row of the table for each map of one layer."""
     axis = Axis(size, FLAGS.kernel, FLAGS.stride, (FLAGS.kernel - 1) // 2)
-    half = axis.outputs
+    side = axis.outputs
     shapes = [
         (FLAGS.batch_size, size, size, inputs),
         (FLAGS.kernel, FLAGS.kernel, inputs, outputs),
-        (FLAGS.batch_size, half, half, outputs),
+        (FLAGS.batch_size, side, side, outputs),
     ]
     rng = np.random.default_rng(0)
     arrays = [jax.numpy.asarray(rng.normal(size=shape), np.float32) for shape in shapes]

@@ -16,7 +16,8 @@ from jax import Array, lax
 
 from jaxgan.layers.spectral import SpectralConv
 
-# Weights of so many numbers stay in a processor's cache; but every piece of a batch is compiled.
+# On a CPU a batch is worked through in pieces whose weights, so many numbers, stay in the cache; in
+# at most so many pieces, since each of them is compiled.
 _TABLE, _PIECES = 2**20, 8
 
 
@@ -52,7 +53,7 @@ def _attend(query, key, value):
 def _attend_back(saved, d):
     query, key, value, weights, total, read = saved
     inner = jnp.einsum("bnv,bmv->bnm", d, value, preferred_element_type=total.dtype)
-    # The sum over the table is the same as this one.
+    # Softmax's own sum, of weights and `inner` over M, from what is smaller.
     shift = (d * read).sum(-1, keepdims=True)
     to_products = (weights * ((inner - shift) / total)).astype(d.dtype)
     to_query = jnp.einsum("bnm,bmk->bnk", to_products, key)
