@@ -2,7 +2,7 @@
 PYTHON ?= python3
 IN = .venv/bin/python
 
-.PHONY: .venv demo test test-all check bench clean
+.PHONY: .venv demo test test-all check docs bench clean
 
 .venv: .venv/installed
 
@@ -22,12 +22,19 @@ demo: .venv
 test: .venv
 	$(IN) -m pytest -n 2 --dist worksteal -m "not slow"
 
+# With the compiler's usual optimization, which `make test` does without.
 test-all: .venv
-	$(IN) -m pytest -n 2 --dist worksteal
+	XLA_FLAGS= $(IN) -m pytest -n 2 --dist worksteal
 
 check: .venv
 	$(IN) -m ruff check
 	$(IN) -m ruff format --check
+	$(IN) -m mypy
+
+# The site, in build/docs; a warning is an error.
+docs: .venv
+	$(IN) -m pip install -q --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(IN) -m sphinx -W --keep-going -n -q -b html docs build/docs
 
 bench: .venv
 	$(IN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[bench]"
@@ -35,5 +42,5 @@ bench: .venv
 
 # Leaves workdir/ and runs/ alone.
 clean:
-	rm -rf .venv .cache .hypothesis .pytest_cache .ruff_cache build *.egg-info
+	rm -rf .venv .cache .hypothesis .pytest_cache .ruff_cache .mypy_cache build docs/results *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,13 +21,14 @@ import machine
 import numpy as np
 from absl import app, flags
 
-from jaxgan import parallel, train
+from jaxgan import devices
 from jaxgan.core import Gan, Plan, init_state
 from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.models import MODELS
 from jaxgan.stages import gan_at
+from jaxgan.training import loop as train
 
-flags.DEFINE_list("models", ["stylegan2"], "Which models, on unlabelled RGB images.")
+flags.DEFINE_list("models", ["stylegan2"], "Which models, on unlabeled RGB images.")
 flags.DEFINE_list("sizes", ["32", "64", "128"], "Sides of the images in pixels.")
 flags.DEFINE_integer("batch_size", 8, "Images a batch.", lower_bound=1)
 flags.DEFINE_integer("threads", 2, "CPU cores.", lower_bound=1)
@@ -44,7 +45,7 @@ def compile_all(gan: Gan, batch: Mapping[str, np.ndarray]) -> list[float]:
     seconds = []
     for update in train.compile_program(gan).updates:
         start = clock()
-        update.lower(state, parallel.shard(batch), key).compile()
+        update.lower(state, devices.shard(batch), key).compile()
         seconds.append(clock() - start)
     return seconds
 

@@ -1,10 +1,10 @@
-"""Times every way to compute a DCGAN's convolutions, and one to colours, on a CPU.
+"""Times every way to compute a DCGAN's convolutions, and one to colors, on a CPU.
 
 python benchmarks/convolutions.py
 python benchmarks/convolutions.py --batch_size=64 --kernel=4 --threads=1
 python benchmarks/convolutions.py --kernel=3 --stride=1
 
-The rules of `jaxgan/layers/bilinear.py` are the crossings of these curves.
+The rules of `jaxgan/layers/cpu/images.py` are the crossings of these curves.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import machine
 import numpy as np
 from absl import app, flags
 
-from jaxgan import host
-from jaxgan.layers import lowering
-from jaxgan.layers.lowering import Axis
+from jaxgan import devices
+from jaxgan.layers.cpu import lowering
+from jaxgan.layers.cpu.lowering import Axis
 
 flags.DEFINE_integer("batch_size", 32, "Images.", lower_bound=1)
 flags.DEFINE_integer("kernel", 5, "Extent of the kernel.", lower_bound=2)
@@ -83,7 +83,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     machine.use_cores(FLAGS.threads)
-    host.keep_freed_memory()
+    devices.keep_freed_memory()
     widths = [3, *(FLAGS.width * 2**i for i in range(4))]
     rows = []
     for i, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):

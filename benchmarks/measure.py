@@ -13,11 +13,12 @@ import machine
 import numpy as np
 from absl import flags
 
-from jaxgan import host, train
+from jaxgan import devices
 from jaxgan.core import Plan, images_drawn
 from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.models import MODELS
 from jaxgan.stages import gan_at
+from jaxgan.training import loop as train
 
 flags.DEFINE_integer("threads", 2, "CPU cores, the same for all.", lower_bound=1)
 flags.DEFINE_integer("repeats", 5, "Blocks a side, taken in turn.", lower_bound=1)
@@ -68,7 +69,7 @@ class Side(NamedTuple):
 def prepare() -> None:
     """Sets the process up as `experiments/train.py` does, on so many cores."""
     machine.use_cores(FLAGS.threads)
-    host.keep_freed_memory()
+    devices.keep_freed_memory()
 
 
 def conditions() -> str:

@@ -26,16 +26,16 @@ import numpy as np
 import scipy.linalg
 from absl import app, flags
 
-from jaxgan import host
-from jaxgan.metrics.frechet import Moments, frechet_distance
-from jaxgan.metrics.kernel import kernel_distance
-from jaxgan.metrics.manifold import prdc
+from jaxgan import devices
+from jaxgan.evaluation.distances.frechet import Moments, frechet_distance
+from jaxgan.evaluation.distances.kernel import kernel_distance
+from jaxgan.evaluation.distances.manifold import prdc
 
 flags.DEFINE_integer("pictures", 10_000, "Real ones, and as many generated.", lower_bound=10)
 flags.DEFINE_integer("features", 2048, "Of each.", lower_bound=1)
 flags.DEFINE_integer("subsets", 100, "Of the kernel distance.", lower_bound=1)
 flags.DEFINE_integer("subset_size", 1000, "Of the kernel distance.", lower_bound=2)
-flags.DEFINE_integer("neighbours", 5, "Of precision and the like.", lower_bound=1)
+flags.DEFINE_integer("neighbors", 5, "Of precision and the like.", lower_bound=1)
 flags.DEFINE_integer("threads", 2, "CPU cores.", lower_bound=1)
 flags.DEFINE_integer("repeats", 3, "Runs of each in turn; the median counts.", lower_bound=1)
 FLAGS = flags.FLAGS
@@ -100,7 +100,12 @@ def plain_kernel(real: np.ndarray, fake: np.ndarray, subsets: int, size: int) ->
     return [np.mean(estimates), np.std(estimates)]
 
 
-def whole_tables(real: np.ndarray, fake: np.ndarray, neighbours: int) -> list[float]:
+def by_balls(real: np.ndarray, fake: np.ndarray, neighbors: int) -> list[float]:
+    """Precision, recall, density and coverage by blocks of distances."""
+    return [values.mean() for values in prdc(real, fake, neighbors=neighbors).values()]
+
+
+def whole_tables(real: np.ndarray, fake: np.ndarray, neighbors: int) -> list[float]:
     """Precision, recall, density and coverage by three whole tables of distances."""
 
     def table(x, y):
@@ -108,24 +113,24 @@ def whole_tables(real: np.ndarray, fake: np.ndarray, neighbours: int) -> list[fl
         return np.sqrt(np.maximum(squared, 0))
 
     def radii(x):
-        return np.partition(table(x, x), neighbours, axis=1)[:, neighbours]
+        return np.partition(table(x, x), neighbors, axis=1)[:, neighbors]
 
     real_radii, fake_radii, between = radii(real), radii(fake), table(real, fake)
     inside = between <= real_radii[:, None]
     recall = (between <= fake_radii).any(1).mean()
-    return [inside.any(0).mean(), recall, inside.sum(0).mean() / neighbours, inside.any(1).mean()]
+    return [inside.any(0).mean(), recall, inside.sum(0).mean() / neighbors, inside.any(1).mean()]
 
 
-def alone(ours: bool, count: int, features: int, neighbours: int, threads: int) -> Run:
+def alone(ours: bool, count: int, features: int, neighbors: int, threads: int) -> Run:
     """Precision and the like by one side; to be called in a new process."""
     machine.use_cores(threads)
-    host.keep_freed_memory()
+    devices.keep_freed_memory()
     real, fake = made_up(count, features)
-    compute = prdc if ours else whole_tables
+    compute = by_balls if ours else whole_tables
     # Starts the backend.
-    prdc(real[:50], fake[:50], neighbours=1)
+    prdc(real[:50], fake[:50], neighbors=1)
     before, start = peak(), time.perf_counter()
-    values = compute(real, fake, neighbours=neighbours)
+    values = compute(real, fake, neighbors=neighbors)
     return Run(tuple(map(float, values)), time.perf_counter() - start, peak() - before)
 
 
@@ -153,7 +158,7 @@ def compare(sides: Sides) -> list[str]:
 
 def compare_tables() -> list[list[str]]:
     """Rows of time and memory for precision and the like."""
-    settings = (FLAGS.pictures, FLAGS.features, FLAGS.neighbours, FLAGS.threads)
+    settings = (FLAGS.pictures, FLAGS.features, FLAGS.neighbors, FLAGS.threads)
     rows, runs = [], []
     for ours, name in ((True, "jaxgan, by blocks"), (False, "numpy, whole tables")):
         # A new process each: the peak of one must not hide that of the other.
@@ -175,7 +180,7 @@ def main(argv: Sequence[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     machine.use_cores(FLAGS.threads)
-    host.keep_freed_memory()
+    devices.keep_freed_memory()
     others = machine.Others()
     tables = compare_tables()
     real, fake = made_up(FLAGS.pictures, FLAGS.features)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from absl import app, flags
 
-from jaxgan import host
+from jaxgan import devices
 from jaxgan.layers.minibatch import similarity
 
 flags.DEFINE_multi_integer("examples", [16, 64, 256, 1024], "Examples in a batch.")
@@ -129,7 +129,7 @@ def main(argv: Sequence[str]) -> None:
         raise app.UsageError(f"unexpected arguments: {' '.join(argv[1:])}")
     machine.use_cores(FLAGS.threads)
     torch.set_num_threads(FLAGS.threads)
-    host.keep_freed_memory()
+    devices.keep_freed_memory()
     others = machine.Others()
     rows = [compare(count) for count in FLAGS.examples]
     head = [

@@ -23,9 +23,9 @@ import torch_networks
 from absl import app, flags
 from torch.nn import functional as F
 
-from jaxgan.evaluate import in_batches, read_pictures
-from jaxgan.metrics import classifier, inception
-from jaxgan.metrics.network import Network
+from jaxgan.evaluation.evaluator import in_batches, read_pictures
+from jaxgan.evaluation.networks import classifier, inception
+from jaxgan.evaluation.networks.network import Network
 
 flags.DEFINE_integer("batch_size", 16, "Pictures read at a time.", lower_bound=1)
 FLAGS = flags.FLAGS

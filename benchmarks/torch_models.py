@@ -1,10 +1,11 @@
 """jaxgan's models as a PyTorch user writes them: the other side of `peers.py`.
 
-The networks are the same ones, layer for layer; `tests/test_peers.py` carries weights across and
-compares what they compute. The steps compute the same, too: new latents for the generator's update,
-as the course on anime faces and the tutorial on MNIST draw them (PyTorch's own DCGAN example
-moves the generator on the images that the discriminator has just seen, which saves a pass and is
-another algorithm: `reuse_images`), and the discriminator is frozen while the generator moves.
+The networks are the same ones, layer for layer; `tests/stored/networks.py` carries weights across,
+and `tests/models/test_networks.py` compares what they compute. The steps compute the same, too: new
+latents for the generator's update, as the course on anime faces and the tutorial on MNIST draw them
+(PyTorch's own DCGAN example moves the generator on the images that the discriminator has just seen,
+which saves a pass and is another algorithm: `reuse_images`), and the discriminator is frozen while
+the generator moves.
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ def _conv(inputs: int, outputs: int, kernel: int, *, bias: bool = True) -> nn.Mo
 
 
 class ConditionalNorm(nn.Module):
-    """Batch normalisation whose scale and bias depend on the label."""
+    """Batch normalization whose scale and bias depend on the label."""
 
     def __init__(self, features: int, labels: int):
         super().__init__()
@@ -362,7 +363,7 @@ def sagan(config, size: int, channels: int, labels: int) -> Networks:
 
 
 def move_vectors(network: nn.Module, move: bool) -> None:
-    """Whether each further pass in training moves the vectors of spectral normalisation."""
+    """Whether each further pass in training moves the vectors of spectral normalization."""
     for module in network.modules():
         if isinstance(module, parametrize.ParametrizationList):
             module.train(move)

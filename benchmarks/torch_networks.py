@@ -1,4 +1,4 @@
-"""Inception v3 as FID has it, and ResNet-18, in PyTorch: torchvision's names, written anew.
+"""Inception v3 as FID has it, and ResNet-18, in PyTorch: torchvision's names, written by us.
 
 What each test compares with; made-up weights let no unit's output vanish or explode.
 """

@@ -18,7 +18,7 @@ from torch_models import Networks, Setting
 
 
 class Conv(nn.Module):
-    """A convolution with equalised learning rate that keeps the size."""
+    """A convolution with equalized learning rate that keeps the size."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, gain: float):
         super().__init__()
@@ -31,7 +31,7 @@ class Conv(nn.Module):
 
 
 class Linear(nn.Module):
-    """A linear layer with equalised learning rate."""
+    """A linear layer with equalized learning rate."""
 
     def __init__(self, inputs: int, outputs: int, gain: float, *, bias: bool = True):
         super().__init__()

@@ -82,10 +82,12 @@ class ToRGB(nn.Module):
 
 
 class Generator(nn.Module):
-    def __init__(self, config, widths, channels):
+    def __init__(self, config, widths, channels, labels):
         super().__init__()
         features, self.mixing, self.layers = config.mapping_width, config.mixing, 2 * len(widths)
-        sizes = [config.latent_size] + [features] * config.mapping_layers
+        self.embed = Dense(labels, features) if labels else None
+        inputs = config.latent_size + (features if labels else 0)
+        sizes = [inputs] + [features] * config.mapping_layers
         pairs = zip(sizes, sizes[1:], strict=False)
         self.mapping = nn.ModuleList(Dense(*pair, rate=0.01) for pair in pairs)
         self.start = nn.Parameter(torch.randn(widths[0], 4, 4))
@@ -95,37 +97,39 @@ class Generator(nn.Module):
         self.convs = nn.ModuleList(
             StyledConv(features, *pair, up=number % 2 == 1) for number, pair in enumerate(pairs)
         )
-        self.colours = nn.ModuleList(ToRGB(features, width, channels) for width in widths)
+        self.colors = nn.ModuleList(ToRGB(features, width, channels) for width in widths)
         self.register_buffer("average", torch.zeros(features))
 
-    def w(self, z, move=False):
-        x = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+    def w(self, z, label=None, move=False):
+        x = _normalized(z)
+        if self.embed is not None:
+            x = torch.cat([x, _normalized(self.embed(label))], 1)
         for dense in self.mapping:
             x = _lrelu(dense(x))
         if move:
             self.average.lerp_(x.detach().mean(0), 0.005)
         return x[:, None].expand(-1, self.layers, -1)
 
-    def mixed(self, z, move=False):
-        w = self.w(z, move)
+    def mixed(self, z, label=None, move=False):
+        w = self.w(z, label, move)
         if not self.mixing:
             return w
         cut = torch.randint(1, self.layers, (len(z), 1, 1), device=z.device)
         cut = cut.masked_fill(torch.rand(cut.shape, device=z.device) >= self.mixing, self.layers)
         kept = torch.arange(self.layers, device=z.device)[:, None] < cut
-        return torch.where(kept, w, self.w(torch.randn_like(z)))
+        return torch.where(kept, w, self.w(torch.randn_like(z), label))
 
-    def synthesise(self, w, noise=None):
+    def synthesize(self, w, noise=None):
         x, image = self.start.expand(len(w), -1, -1, -1), None
         for layer, conv in enumerate(self.convs):
             x = conv(x, w[:, layer], None if noise is None else noise[layer])
             if layer % 2 == 0:
-                colours = self.colours[layer // 2](x, w[:, layer + 1])
-                image = colours if image is None else _upsample(image) + colours
+                colors = self.colors[layer // 2](x, w[:, layer + 1])
+                image = colors if image is None else _upsample(image) + colors
         return image
 
     def forward(self, z, label=None, move=False):
-        return self.synthesise(self.mixed(z, move))
+        return self.synthesize(self.mixed(z, label, move))
 
 
 class Block(nn.Module):
@@ -141,33 +145,42 @@ class Block(nn.Module):
 
 
 class Discriminator(nn.Module):
-    def __init__(self, config, widths, channels, group):
+    def __init__(self, widths, channels, group, labels):
         super().__init__()
-        self.colours = Conv(channels, widths[-1], 1)
+        self.colors = Conv(channels, widths[-1], 1)
         pairs = zip(widths[:0:-1], widths[-2::-1], strict=True)
         self.blocks = nn.ModuleList(Block(*pair) for pair in pairs)
         self.last = Conv(widths[0] + 1, widths[0], 3)
         self.dense = Dense(16 * widths[0], widths[0])
-        self.out = Dense(widths[0], 1)
+        self.out = Dense(widths[0], widths[0] if labels else 1)
+        sizes = [(labels, 1.0)] + [(widths[0], 0.01)] * 8 if labels else []
+        self.labels = nn.ModuleList(Dense(inputs, widths[0], rate) for inputs, rate in sizes)
         self.group = group
 
     def forward(self, x, label=None):
-        x = _lrelu(self.colours(x))
+        x = _lrelu(self.colors(x))
         for block in self.blocks:
             x = block(x)
         y = x.reshape(-1, self.group, *x.shape[1:]).var(1, unbiased=False)
         y = (y + 1e-8).sqrt().mean((1, 2, 3)).repeat_interleave(self.group)
         x = torch.cat([x, y[:, None, None, None].expand(-1, 1, *x.shape[2:])], 1)
         x = _lrelu(self.last(x))
-        return self.out(_lrelu(self.dense(x.flatten(1))))[:, 0]
+        x = self.out(_lrelu(self.dense(x.flatten(1))))
+        if not self.labels:
+            return x[:, 0]
+        y = _normalized(self.labels[0](label))
+        for dense in self.labels[1:]:
+            y = _lrelu(dense(y))
+        return (x * y).sum(1) / math.sqrt(y.shape[1])
 
 
 def stylegan2(config, size: int, channels: int, labels: int = 0) -> Networks:
-    """The networks of `jaxgan.models.stylegan2`, without labels; nothing in the config is open."""
+    """The networks of `jaxgan.models.stylegan2`, for a config without None."""
     sides = [2**n for n in range(2, size.bit_length())]
     widths = [min(config.channel_base // side, config.max_width) for side in sides]
     return Networks(
-        Generator(config, widths, channels), Discriminator(config, widths, channels, config.group)
+        Generator(config, widths, channels, labels),
+        Discriminator(widths, channels, config.group, labels),
     )
 
 
@@ -204,7 +217,7 @@ def training(
     def path_length():
         w = g.mixed(latents(batch_size // config.path_shrink), move=True)
         w = w.contiguous()
-        image = g.synthesise(w)
+        image = g.synthesize(w)
         y = torch.randn_like(image) / math.sqrt(image.shape[2] * image.shape[3])
         (slope,) = torch.autograd.grad((image * y).sum(), w, create_graph=True)
         lengths = slope.square().sum(2).mean(1).sqrt()
@@ -240,6 +253,10 @@ def training(
         return loss
 
     return iterate
+
+
+def _normalized(x):
+    return x * (x.square().mean(1, keepdim=True) + 1e-8).rsqrt()
 
 
 def _lrelu(x):

@@ -1,6 +1,6 @@
 """What a GAN is.
 
-A GAN is two networks and a short list of updates. An update moves one player by one optimiser
+A GAN is two networks and a short list of updates. An update moves one player by one optimizer
 step along the gradient of a weighted sum of terms. A term is a pure function of one round of the
 game, the `View`. Everything else is data on top of that.
 """
@@ -23,18 +23,20 @@ Array = jax.Array
 PyTree = Any
 Batch = Mapping[str, Array]
 """`image` [B, H, W, C] (voxels [B, D, H, W, 1]), uint8 on arrival and float32 in [-1, 1] inside;
-`label` [B, K] float32, one-hot for classes, multi-hot for tags, absent if unlabelled;
+`label` [B, K] float32, one-hot for classes, multi-hot for tags, absent if unlabeled;
 `index` [B] int32, the example's number within the global batch;
-`latent` [B, Z], only where the caller chooses the latents instead of having them drawn."""
+`mirrored` [B] bool, which images are to be mirrored before anything looks at them, absent if none;
+`latent` [B, Z], only where the caller chooses the latents instead of having them drawn;
+`w` [B, layers, F], only where the caller chooses intermediate latents."""
 Variables = Mapping[str, PyTree]
-"""`params` and the collections that no optimiser moves (`batch_stats`, ...)."""
+"""`params` and the collections that no optimizer moves (`batch_stats`, ...)."""
 
 
 class Context(NamedTuple):
     """What a network call may know besides its inputs.
 
     `refresh` marks the one pass of a player's own update in which its slow statistics, spectral
-    normalisation's vectors, advance: the generator's pass, or the discriminator's on real images.
+    normalization's vectors, advance: the generator's pass, or the discriminator's on real images.
     """
 
     step: Array
@@ -55,12 +57,12 @@ class Scores(NamedTuple):
     """The discriminator's answer. `source` is a logit: large means real."""
 
     source: Array  # [B] or [B, h, w]
-    label: Array | None = None  # [B, K] logits
+    label_logits: Array | None = None  # [B, K]
     features: Array | None = None  # [B, F]
 
 
 class View(NamedTuple):
-    """One round of the game: all that a term may look at. jit prunes what it does not."""
+    """One round of the game: all that a term may use. jit prunes what it does not."""
 
     batch: Batch
     fake: Fake
@@ -72,22 +74,25 @@ class View(NamedTuple):
     memory: Mapping[str, PyTree]
     step: Array
     rng: Array  # [B], for the terms' own draws
+    style: Style | None = None  # the generator's two halves, if it has them
 
 
 Term = Callable[[View], Array | tuple[Array, Mapping[str, PyTree]]]
 """A scalar, or a scalar and what to remember (entries of the memory)."""
 Objective = Mapping[str, tuple[float, Term]]
-"""Name -> weight and term. The name is the metric; a term of weight 0 is only watched."""
+"""Name -> weight and term. The name is the metric, and `adversarial` that of what the players
+disagree on; a term of weight 0 is measured and moves nothing. The name `loss` is taken: it is the
+weighted sum of a player's first update."""
 
 
 class Update(NamedTuple):
-    """One optimiser step of one player."""
+    """One optimizer step of one player."""
 
     player: str
     objective: Objective
-    every: int = 1  # lazy regularisation: on steps divisible by this
+    every: int = 1  # lazy regularization: on steps divisible by this
     repeat: int = 1  # n_critic: that many times
-    fresh: bool = False  # draws a batch of its own; the first update of a step always does
+    fresh: bool = False  # draws another batch; the first update of a step always draws one
     when: Callable[[Mapping[str, PyTree]], Array] | None = None  # memory -> move, or stay put
 
 
@@ -104,7 +109,7 @@ class Style(NamedTuple):
 
     w: Callable[[Variables, Array, Array | None], Array]  # z [B, Z], label -> [B, layers, F]
     average: Callable[[Variables], Array]  # -> [F], of w
-    synthesise: Callable[[Variables, Array, Context], Array]  # w -> images [B, H, W, C]
+    synthesize: Callable[[Variables, Array, Context], Array]  # w -> images [B, H, W, C]
 
 
 class Gan(NamedTuple):
@@ -116,15 +121,14 @@ class Gan(NamedTuple):
     updates: tuple[Update, ...]
     optimizers: Mapping[str, optax.GradientTransformation]
     latent: Callable[[Array], Array] | None = None  # keys [B] -> [B, Z], as `generate` draws them
-    prepare: Callable[[Batch, Context], Batch] = _unchanged  # real images as D shall see them
+    prepare: Callable[[Batch, Context], Batch] = _unchanged  # real images as D sees them
     memory: Mapping[str, PyTree] = MappingProxyType({})
     ema: optax.Schedule = _no_average  # step -> decay; 0 keeps the last weights
     conditional: bool = False  # `generate` needs the batch's labels
     style: Style | None = None  # where there is a w between the latent and the image
 
 
-@struct.dataclass
-class GanState:
+class GanState(struct.PyTreeNode):
     """All that training changes, and exactly what a checkpoint holds."""
 
     step: Array  # int32, finished iterations
@@ -155,12 +159,12 @@ def init_state(gan: Gan, rng: Array) -> GanState:
     """Returns the state before the first step.
 
     Raises:
-      ValueError: if the first update does not run on every step: it draws what the others look at.
+      ValueError: if the first update, which draws the others' batch, does not run on every step.
     """
     if gan.updates[0].every != 1:
         raise ValueError(
             f"the first update must run on every step and has every={gan.updates[0].every}: it "
-            "draws the batch that later ones look at; put another update before it"
+            "draws the batch that later ones use; put another update before it"
         )
     variables = gan.init(rng)
     return GanState(
@@ -192,14 +196,50 @@ def example_keys(rng: Array, index: Array) -> Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(rng, index)
 
 
-def normalise(image: Array) -> Array:
+def normalize(image: Array) -> Array:
     """Maps uint8 images to float32 in [-1, 1]; floats pass unchanged."""
     # In this order the ends are -1 and 1 exactly, also where XLA multiplies by the reciprocal.
     return (image.astype(jnp.float32) - 127.5) / 127.5 if image.dtype == jnp.uint8 else image
 
 
+def seen(batch: Batch) -> dict[str, Array]:
+    """Returns the batch with its images as players see them: normalized, and mirrored where it says
+    so."""
+    batch = dict(batch)
+    image, mirrored = batch["image"], batch.pop("mirrored", None)
+    if mirrored is not None:
+        chosen = mirrored.reshape(-1, *(1,) * (image.ndim - 1))
+        image = jnp.where(chosen, jnp.flip(image, -2), image)
+    return {**batch, "image": normalize(image)}
+
+
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """Returns the leaves of a tree by their path, such as "generator/params/Dense_0/kernel".
+
+    Raises:
+      ValueError: if two leaves have the same name, as with the keys 0 and "0".
+    """
+    named = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        if name in named:
+            raise ValueError(f"two leaves of the tree are called {name!r}; rename one of them")
+        named[name] = leaf
+    return named
+
+
+def moves(update: Update) -> bool:
+    """Whether an update has a term with weight, so that there is something to minimize."""
+    return any(counts(weight) for weight, _ in update.objective.values())
+
+
+def counts(weight: float | Array) -> bool:
+    """Whether a term is minimized, and not only measured; one whose weight is traced is."""
+    return isinstance(weight, jax.core.Tracer) or bool(weight)
+
+
 def draws(gan: Gan, number: int) -> bool:
-    """Whether update `number` draws batches, instead of looking at the last one drawn."""
+    """Whether update `number` draws batches, instead of using the last one drawn."""
     return number == 0 or gan.updates[number].fresh
 
 

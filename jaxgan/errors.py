@@ -2,17 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+
+_FLAG = re.compile(r"--(?:set[ =](?P<field>\w+)|(?P<name>[a-z][a-z_]*))(?:=(?P<value>[^\s,;)]+))?")
+_SWITCHES = ("skip_corrupt", "flip")
+_speaks_flags = False
 
 
-class UsageError(ValueError):
+class AdviceError(Exception):
+    """An error whose remedy is a setting.
+
+    The message is written with flags of the command line, `--image_size=64`. Where jaxgan is called
+    from Python it is shown with arguments, `image_size=64`.
+    """
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return text if _speaks_flags else _FLAG.sub(_as_argument, text)
+
+
+class UsageError(AdviceError, ValueError):
     """A setting that does not fit. The message names it, its value, what is allowed, the remedy."""
+
+
+class DataError(UsageError):
+    """Data that is missing, damaged or not what was asked for; the message says what to do."""
+
+
+@contextlib.contextmanager
+def in_flags() -> Iterator[None]:
+    """Within it errors name flags, for who sits at a command line."""
+    global _speaks_flags
+    before, _speaks_flags = _speaks_flags, True
+    try:
+        yield
+    finally:
+        _speaks_flags = before
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Returns " (did you mean 'x'?)" with the most alike of the valid names, "" if none is."""
+    near = difflib.get_close_matches(name, sorted(valid), 1, 0.4)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Returns the error for a name that is not among the valid ones, with the nearest of them."""
     valid = sorted(valid)
-    near = difflib.get_close_matches(name, valid, 1, 0.4)
-    guess = f" (did you mean {near[0]!r}?)" if near else ""
-    return UsageError(f"unknown {kind} {name!r}{guess}; valid: {', '.join(valid)}")
+    return UsageError(f"unknown {kind} {name!r}{nearest(name, valid)}; valid: {', '.join(valid)}")
+
+
+def _as_argument(flag: re.Match) -> str:
+    field, name, value = flag["field"], flag["name"], flag["value"]
+    if value is not None and not re.fullmatch(r"[\d.e-]+|\.\.\.", value):
+        value = {"true": "True", "false": "False", "none": "None"}.get(value, repr(value))
+    if field:
+        return f"config={{{field!r}: {value}}}"
+    if name in _SWITCHES:
+        value = "True"
+    return name if value is None else f"{name}={value}"

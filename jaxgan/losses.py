@@ -14,17 +14,18 @@ from jaxgan.core import Array, View, batch_mean
 _softplus = jax.nn.softplus
 
 
-def minimax_discriminator(view: View, *, smoothing: float = 0.0) -> Array:
+def minimax_discriminator(view: View, *, smoothing: float = 0.0, fake_weight: float = 1.0) -> Array:
     """-log D(x) - log(1 - D(G(z))), eq. 1 of Goodfellow et al., 2014, arXiv:1406.2661.
 
     Args:
       view: the round.
       smoothing: one-sided label smoothing (Salimans et al., 2016, arXiv:1606.03498, sec. 3.4):
         real examples have the target 1 - smoothing, generated ones 0. 0 by default.
+      fake_weight: of the generated examples' part.
     """
     real, fake = view.on_real.source, view.on_fake.source
     on_real = (1 - smoothing) * _softplus(-real) + smoothing * _softplus(real)
-    return on_real.mean() + _softplus(fake).mean()
+    return on_real.mean() + fake_weight * _softplus(fake).mean()
 
 
 def minimax_generator(view: View) -> Array:
@@ -76,7 +77,7 @@ def relativistic_generator(view: View) -> Array:
 
 
 def label_loss(logits: Array, label: Array, *, kind: str) -> Array:
-    """How badly logits tell labels: the mean over the examples of the cross-entropy.
+    """The mean over the examples of the cross-entropy of logits and labels.
 
     Args:
       logits: [B, K].
@@ -88,14 +89,14 @@ def label_loss(logits: Array, label: Array, *, kind: str) -> Array:
     return (_softplus(logits) - label * logits).sum(-1).mean()
 
 
-def real_label(view: View, *, kind: str) -> Array:
-    """Telling the labels of real images, L_C of Odena et al., 2016, arXiv:1610.09585, eq. 3."""
-    return label_loss(view.on_real.label, view.batch["label"], kind=kind)
+def classify_real(view: View, *, kind: str) -> Array:
+    """Classifying real images, L_C of Odena et al., 2016, arXiv:1610.09585, eq. 3."""
+    return label_loss(view.on_real.label_logits, view.batch["label"], kind=kind)
 
 
-def fake_label(view: View, *, kind: str) -> Array:
-    """Telling what generated images were asked to be, the other half of L_C."""
-    return label_loss(view.on_fake.label, view.fake.label, kind=kind)
+def classify_fake(view: View, *, kind: str) -> Array:
+    """Classifying generated images as what they were asked to be, the other half of L_C."""
+    return label_loss(view.on_fake.label_logits, view.fake.label, kind=kind)
 
 
 def feature_matching(view: View) -> Array:
@@ -125,10 +126,10 @@ def fake_probability(view: View) -> Array:
 
 
 SCORES = {"real": (0.0, real_score), "fake": (0.0, fake_score)}
-"""Watched terms for every discriminator's objective."""
+"""Terms without weight, measured for every discriminator."""
 
 PROBABILITIES = SCORES | {
     "real_probability": (0.0, real_probability),
     "fake_probability": (0.0, fake_probability),
 }
-"""Watched terms for the discriminators of logistic losses."""
+"""Terms without weight, measured for the discriminators of logistic losses."""

@@ -1,4 +1,4 @@
-"""Optimisers as optax transformations, and schedules of the generator's average."""
+"""Optimizers as optax transformations, and schedules of the generator's average."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def rmsprop(learning_rate: float) -> optax.GradientTransformation:
 def lazy_adam(
     learning_rate: float, beta1: float, beta2: float, every: int | None
 ) -> optax.GradientTransformation:
-    """Adam for a player that has a step of its own for a lazy term on every `every`-th iteration.
+    """Adam for a player that takes one more step, for a lazy term, on every `every`-th iteration.
 
     Rate and moments are those of a player without, stretched over the k + 1 steps which it takes
     in k iterations: lr * c and beta^c with c = k / (k + 1) (Karras et al., 2020, arXiv:1912.04958,
@@ -63,14 +63,15 @@ def ema_decay(half_life: float, batch_size: int, ramp_up: float = 0.05) -> optax
     Args:
       half_life: in images.
       batch_size: images a step.
-      ramp_up: the half-life is at most this share of the images so far, so that the first weights
-        are soon forgotten (Karras et al., 2020, arXiv:2006.06676, use .05); 0 for no such limit.
+      ramp_up: the half-life is at most this share of the images before the step, so that the first
+        weights are soon forgotten (Karras et al., 2020, arXiv:2006.06676, use .05); 0 for no such
+        limit.
     """
     if half_life == 0:
         return optax.constant_schedule(0.0)
 
     def decay(step):
-        so_far = ramp_up * batch_size * (step + 1) if ramp_up else half_life
-        return 0.5 ** (batch_size / jnp.minimum(half_life, so_far))
+        so_far = ramp_up * batch_size * step if ramp_up else half_life
+        return 0.5 ** (batch_size / jnp.maximum(jnp.minimum(half_life, so_far), 1e-8))
 
     return decay

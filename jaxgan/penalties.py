@@ -55,12 +55,12 @@ def drift(view: View) -> Array:
     return jnp.square(view.on_real.source).mean()
 
 
-def path_lengths(synthesise: Callable[[Array], Array], w: Array, rng: Array) -> Array:
+def path_lengths(synthesize: Callable[[Array], Array], w: Array, rng: Array) -> Array:
     """How far images move with w, |J^T y| for a random image y: section 3.2 of Karras et al., 2020,
     arXiv:1912.04958, the root of the mean over the layers.
 
     Args:
-      synthesise: w -> images [B, H, W, C].
+      synthesize: w -> images [B, H, W, C].
       w: [B, layers, F].
       rng: keys [B]; y is normal with the deviation 1 / sqrt(H W).
 
@@ -69,7 +69,7 @@ def path_lengths(synthesise: Callable[[Array], Array], w: Array, rng: Array) -> 
     """
 
     def along(w):
-        image = synthesise(w)
+        image = synthesize(w)
         y = jax.vmap(lambda key: jax.random.normal(key, image.shape[1:]))(rng)
         return (image * y).sum() / math.sqrt(image.shape[1] * image.shape[2])
 

@@ -37,7 +37,8 @@ def _in_bfloat16(gan: Gan) -> Gan:
         return fake._replace(image=_full(fake.image), label=label), stats
 
     def score(variables, image, label, context: Context):
-        scores, stats = gan.score(variables, *_half((image, label)), context)
+        image, label = _half((image, label))
+        scores, stats = gan.score(variables, image, label, context)
         return _full(scores), stats
 
     return gan._replace(generate=generate, score=score, style=gan.style and _style(gan.style))
@@ -46,8 +47,8 @@ def _in_bfloat16(gan: Gan) -> Gan:
 def _style(style: Style) -> Style:
     return style._replace(
         w=lambda variables, z, label: _full(style.w(variables, *_half((z, label)))),
-        synthesise=lambda variables, w, context: _full(
-            style.synthesise(variables, _half(w), context)
+        synthesize=lambda variables, w, context: _full(
+            style.synthesize(variables, _half(w), context)
         ),
     )
 

@@ -8,18 +8,18 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgan.core import AXIS, Context, Gan, View, example_keys, normalise
+from jaxgan.core import AXIS, Context, Gan, View, counts, example_keys, seen
 
 
-def _look(gan, player, variables, state, batch, rng):
-    """Plays one round; returns the view and both players' refreshed statistics."""
+def _play_round(gan, player, variables, state, batch, rng):
+    """Returns the view and both players' refreshed statistics."""
     prepare, generate, score, terms = (
         example_keys(key, batch["index"]) for key in jax.random.split(rng, 4)
     )
     # Real and generated examples get keys of their own, so that no dropout mask ties them.
     on_real_keys, on_fake_keys = jax.vmap(jax.random.split, out_axes=1)(score)
     context = Context(state.step, prepare, state.memory, train=True)
-    batch = gan.prepare({**batch, "image": normalise(batch["image"])}, context)
+    batch = gan.prepare(seen(batch), context)
     judged = context._replace(rng=on_real_keys)
     g, d = variables["generator"], variables["discriminator"]
 
@@ -44,6 +44,7 @@ def _look(gan, player, variables, state, batch, rng):
         memory=state.memory,
         step=state.step,
         rng=terms,
+        style=gan.style,
     )
     return view, {"generator": g_stats, "discriminator": d_stats}
 
@@ -57,13 +58,13 @@ def _evaluate(update, view):
             value, remembered = value
             memory.update(remembered)
         metrics[f"{update.player}/{name}"] = value
-        if weight:
+        if counts(weight):
             total += weight * value
     return total, memory, metrics
 
 
 def _all_finite(tree):
-    # A sum is finite only if its terms are, and adding is faster than looking at each of them.
+    # A sum is finite only if its terms are, and adding is faster than testing each of them.
     sums = [jnp.sum(x, dtype=jnp.float32) for x in jax.tree.leaves(tree)]
     return jnp.isfinite(jnp.stack(sums)).all()
 
@@ -81,7 +82,7 @@ def _pieces(batch, count):
     """Cuts a batch into contiguous pieces of equal size."""
     size = len(batch["index"])
     if size % count:
-        raise ValueError(f"{size} examples cannot be looked at in {count} equal pieces")
+        raise ValueError(f"{size} examples cannot be cut into {count} equal pieces")
     return [
         {name: x[start : start + size // count] for name, x in batch.items()}
         for start in range(0, size, size // count)
@@ -93,58 +94,65 @@ def update_step(gan: Gan, number: int, micro_batches: int = 1) -> Callable:
 
     It runs per device, with the axis `AXIS` in scope: the batch is the device's part, state, key
     and results are the same everywhere. The key must be the run's, folded with the repeat. The
-    update changes its player's variables and optimiser state, the memory, and the skip counter. A
-    loss, gradient or new variable that is not finite on any device undoes all but the counter.
+    update changes its player's variables and optimizer state, the memory, and the skip counter. A
+    loss, gradient or new statistic that is not finite on any device undoes all but the counter.
 
-    The part is looked at in `micro_batches` equal pieces, one after the other, whose gradients are
-    averaged: more take less memory. What looks at a whole batch, such as batch normalisation, then
-    looks at a piece.
+    Metrics are `{player}/{term}`, and from a player's first update `{player}/loss`, the sum that it
+    minimizes.
+
+    The part is played in `micro_batches` equal pieces, one after the other, whose gradients are
+    averaged: more pieces take less memory. What depends on a whole batch, such as batch
+    normalization, then depends on a piece.
     """
     update = gan.updates[number]
     player, tx = update.player, gan.optimizers[update.player]
+    first = [each.player for each in gan.updates].index(player)
 
     def loss(params, state, batch, rng):
-        own = {**state.variables[player], "params": params}
-        view, stats = _look(gan, player, {**state.variables, player: own}, state, batch, rng)
+        variables = {**state.variables, player: {**state.variables[player], "params": params}}
+        view, stats = _play_round(gan, player, variables, state, batch, rng)
         total, memory, metrics = _evaluate(update, view)
         return total, (stats[player], memory, metrics)
 
-    def look(state, batch, rng):
+    def piece_gradients(state, batch, rng):
         params = state.variables[player]["params"]
         value, grads = jax.value_and_grad(loss, has_aux=True)(params, state, batch, rng)
         (total, (stats, memory, metrics)), grads = jax.lax.pmean((value, grads), AXIS)
         return (total, grads, metrics), (stats, memory)
 
-    def look_by_pieces(state, batch, rng):
+    def gradients(state, batch, rng):
         pieces = _pieces(batch, micro_batches)
-        found, (stats, memory) = look(state, pieces[0], rng)
+        sums, (stats, memory) = piece_gradients(state, pieces[0], rng)
         for piece in pieces[1:]:
             # No piece before its predecessor is done, or all would need their memory at once.
-            piece, found = jax.lax.optimization_barrier((piece, found))
-            own = {**stats, "params": state.variables[player]["params"]}
-            variables = {**state.variables, player: _like(own, state.variables[player])}
+            piece, sums = jax.lax.optimization_barrier((piece, sums))
+            moved = {**stats, "params": state.variables[player]["params"]}
+            variables = {**state.variables, player: _like(moved, state.variables[player])}
             state = state.replace(variables=variables, memory=_like(memory, dict(state.memory)))
-            more, (stats, memory) = look(state, piece, rng)
-            found = jax.tree.map(jnp.add, found, more)
-        return jax.tree.map(lambda x: x / micro_batches, found), (stats, memory)
+            more, (stats, memory) = piece_gradients(state, piece, rng)
+            sums = jax.tree.map(jnp.add, sums, more)
+        return jax.tree.map(lambda x: x / micro_batches, sums), (stats, memory)
 
     def step(state, batch, rng):
         rng = jax.random.fold_in(jax.random.fold_in(rng, number), state.step)
-        old = state.variables[player]
-        (total, grads, metrics), (stats, memory) = look_by_pieces(state, batch, rng)
+        old = dict(state.variables[player])
+        (total, grads, metrics), (stats, memory) = gradients(state, batch, rng)
         delta, opt = tx.update(grads, state.opt[player], old["params"])
-        own = {**stats, "params": optax.apply_updates(old["params"], delta)}
-        finite = _all_finite((total, grads, own))
+        new = {**stats, "params": optax.apply_updates(old["params"], delta)}
+        # Not the new parameters: their sums would take the optimizer through memory twice.
+        finite = _all_finite((total, grads, stats))
         go = finite if update.when is None else finite & update.when(state.memory)
-        own, opt = _select(go, (own, opt), (dict(old), state.opt[player]))
+        new, opt = _select(go, (new, opt), (old, state.opt[player]))
         row = jnp.where(finite, 0, state.skipped["row"][number] + 1)
         skipped = {
             "row": state.skipped["row"].at[number].set(row),
             "total": state.skipped["total"] + ~finite,
         }
+        if number == first:
+            metrics[f"{player}/loss"] = total
         metrics |= {"skipped": skipped["total"], "skipped_in_row": skipped["row"].max()}
         return state.replace(
-            variables={**state.variables, player: own},
+            variables={**state.variables, player: new},
             opt={**state.opt, player: opt},
             memory=_select(finite, memory, dict(state.memory)),
             skipped=skipped,

@@ -1,7 +1,7 @@
 """Runs the scripts as a user does: in this process, where JAX is warm already, or in their own."""
 
 import contextlib
-import importlib.util
+import importlib
 import io
 import os
 import subprocess
@@ -16,11 +16,17 @@ from absl import flags
 from conftest import ROOT
 from flax import traverse_util
 
-from jaxgan.checkpoint import Checkpointer
+from jaxgan.cli.recipes import expanded
+from jaxgan.training.checkpoint import Checkpointer
 
 EXPERIMENTS = ROOT / "experiments"
 # Prepared pictures are kept between sessions, as compiled programs are; nothing of the user's is.
 CACHE = ROOT / ".cache" / "tests"
+
+COMMANDS = {name: name for name in ("train", "sample", "evaluate", "status")} | {
+    "train_classifier": "classify"
+}
+"""The module in jaxgan.cli that each script runs."""
 
 TINY = (
     "--model=gan",
@@ -56,29 +62,24 @@ def run(script: str, *arguments: object) -> Result:
     ):
         module = load(script, *arguments)
         try:
-            module.main([script])
+            named = [text for text in map(str, arguments) if not text.startswith("-")]
+            module.main([script, *named])
         except SystemExit as end:
             status = end.code
     return Result(status, out.getvalue(), err.getvalue())
 
 
 def load(script: str, *arguments: object):
-    """Returns the module of a script with its flags parsed; those of the script before are gone."""
-    for name in ("shared", "feature_flags", "metric_flags", "style_flags", "script"):
-        for flag in list(flags.FLAGS.flags_by_module_dict().get(name, ())):
-            delattr(flags.FLAGS, flag.name)
-        sys.modules.pop(name, None)
-    spec = importlib.util.spec_from_file_location("script", EXPERIMENTS / f"{script}.py")
-    module = sys.modules["script"] = importlib.util.module_from_spec(spec)
-    with mock.patch.object(sys, "path", [str(EXPERIMENTS), *sys.path]):
-        spec.loader.exec_module(module)
-    flags.FLAGS(
-        [
-            script,
-            f"--compilation_cache={jax.config.jax_compilation_cache_dir}",
-            *map(str, arguments),
-        ]
-    )
+    """Returns a script's command with its flags parsed; those of the one before are gone."""
+    for name, defined in flags.FLAGS.flags_by_module_dict().items():
+        if name.startswith("jaxgan.cli."):
+            for flag in list(defined):
+                delattr(flags.FLAGS, flag.name)
+    module = importlib.import_module(f"jaxgan.cli.{COMMANDS[script]}")
+    module.define_flags()
+    compiled = f"--compilation_cache={jax.config.jax_compilation_cache_dir}"
+    given = [compiled] if "compilation_cache" in flags.FLAGS else []
+    flags.FLAGS([script, *given, *expanded([*map(str, arguments)])])
     return module
 
 

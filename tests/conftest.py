@@ -6,15 +6,18 @@ from pathlib import Path
 # Before JAX is imported; JAX_PLATFORMS=cuda in the environment runs the tests on a GPU instead.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Most of a test's time is compilation, and this halves it; `make test-all` optimizes as usual.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import hypothesis
 import jax
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+STORED = ROOT / "tests" / "stored"  # numbers from elsewhere
 
 jax.config.update("jax_num_cpu_devices", 4)
-# Most of a test's time is compilation: what took long is kept for the next session.
+# What took long to compile is kept for the next time.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 

@@ -1,6 +1,8 @@
 """A toy Gan, tiny data, and ways to run steps that several test files share."""
 
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -11,12 +13,14 @@ from jaxgan import losses
 from jaxgan.core import (
     AXIS,
     Batch,
+    Context,
     Fake,
     Gan,
     GanState,
     Plan,
     Scores,
     Update,
+    Variables,
     View,
     batch_mean,
     init_state,
@@ -24,9 +28,9 @@ from jaxgan.core import (
 from jaxgan.data import Dataset, DataSpec
 from jaxgan.models import MODELS
 from jaxgan.models.common import normal_latents
-from jaxgan.stages import Made
+from jaxgan.stages import Stages
 from jaxgan.step import update_step
-from jaxgan.train import Program, compile_program
+from jaxgan.training.loop import Program, compile_program
 
 SEED = 3
 
@@ -47,25 +51,27 @@ def float_batch(count: int = 8, seed: int = 0) -> Batch:
     return {"image": image, "index": np.arange(count, dtype=np.int32)}
 
 
-def small_config(name: str):
-    """The model's default Config, but narrow, with n_critic 2 and groups of 2 if it has them; one
-    that grows starts at 16 px."""
+def small_config(name: str, size: int = 16):
+    """The model's default Config, but narrow and shallow, with n_critic 2 and groups of 2 if it has
+    them; one that grows starts at `size`."""
     config = MODELS[name].Config()
     changes = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         if "width" in field.name:
-            changes[field.name] = (8,) * len(value) if isinstance(value, tuple) else 4
+            changes[field.name] = (8,) * min(3, len(value)) if isinstance(value, tuple) else 4
+        elif field.name in ("blocks", "mapping_layers"):
+            changes[field.name] = 1
         elif field.name in ("n_critic", "group"):
             changes[field.name] = 2
         elif field.name == "start_size":
-            changes[field.name] = 16
+            changes[field.name] = size
     return dataclasses.replace(config, **changes)
 
 
-def grown(made: Made) -> Gan:
+def grown(model: Gan | Stages) -> Gan:
     """The Gan, or that of the last stage."""
-    return made if isinstance(made, Gan) else made[-1].gan
+    return model if isinstance(model, Gan) else model[-1].gan
 
 
 def small_model(name: str, dataset: Dataset, batch_size: int = 8) -> Gan:
@@ -73,7 +79,7 @@ def small_model(name: str, dataset: Dataset, batch_size: int = 8) -> Gan:
     return grown(MODELS[name].make(dataset.spec, small_config(name), Plan(batch_size, 4)))
 
 
-def _centred(variables, x, train):
+def _centered(variables, x, train):
     """x [B, F] less its batch mean, whose running average is kept as batch norm does."""
     average = variables["batch_stats"]["mean"]
     mean = batch_mean(x) if train else average
@@ -100,19 +106,19 @@ def _latent(rng):
 
 def _generate(variables, batch, context):
     z = batch["latent"] if "latent" in batch else _latent(context.rng)
-    x, stats = _centred(variables, z @ variables["params"]["w"], context.train)
+    x, stats = _centered(variables, z @ variables["params"]["w"], context.train)
     return Fake(jnp.tanh(x).reshape(-1, 2, 2, 1)), stats
 
 
 def _score(variables, image, label, context):
     x = image.reshape(len(image), 4)
-    centred, stats = _centred(variables, x, context.train)
+    centered, stats = _centered(variables, x, context.train)
     params = variables["params"]
-    return Scores(jnp.tanh(centred @ params["u"]) + x @ params["v"], features=x), stats
+    return Scores(jnp.tanh(centered @ params["u"]) + x @ params["v"], features=x), stats
 
 
-DISCRIMINATOR = Update("discriminator", {"loss": (1.0, losses.minimax_discriminator)})
-GENERATOR = Update("generator", {"loss": (1.0, losses.nonsaturating_generator)})
+DISCRIMINATOR = Update("discriminator", {"adversarial": (1.0, losses.minimax_discriminator)})
+GENERATOR = Update("generator", {"adversarial": (1.0, losses.nonsaturating_generator)})
 
 TOY = Gan(
     _init,
@@ -153,6 +159,42 @@ def virtual(gan: Gan, number: int = 0, devices: int = 1, micro_batches: int = 1)
 def on_host(tree):
     """A copy that outlives donation."""
     return jax.tree.map(lambda x: np.array(x, copy=True), tree)
+
+
+def assert_as_stored(ours: Mapping[str, np.ndarray], name: str) -> None:
+    """Compares with `tests/stored/NAME.npz`, relative to the largest number of each array.
+
+    Of floats; whatever else there is must be equal. `*_slopes` are `stored.models.probes`: relative
+    to the length of the leaf, but one far shorter than the longest is what rounding leaves of sums.
+    """
+    with np.load(Path(__file__).parent / "stored" / f"{name}.npz") as file:
+        stored = dict(file)
+    assert ours.keys() == stored.keys()
+    for key, theirs in stored.items():
+        if theirs.dtype.kind != "f":
+            np.testing.assert_array_equal(ours[key], theirs)
+            continue
+        scale = tolerance = np.abs(theirs).max()
+        assert scale > 0
+        if key.endswith("_slopes"):
+            lengths = theirs[:, 1:]
+            tolerance = 10 * lengths + 5 * lengths.max()
+        excess = np.abs(ours[key] - theirs) - 2e-4 * tolerance
+        assert (excess <= 0).all(), f"{key} differs by {excess.max() / scale:.1e} too much"
+
+
+def share_mixed(plain: Gan, mixing: Gan, generator: Variables, count: int = 100) -> float:
+    """The share of the examples, in training, that `mixing` draws otherwise than `plain`."""
+    keys = jax.random.split(jax.random.key(SEED), count)
+    context = Context(jnp.int32(0), keys, {}, train=True)
+
+    @jax.jit
+    def images():
+        batch = {"latent": plain.latent(keys)}
+        return [gan.generate(generator, batch, context)[0].image for gan in (plain, mixing)]
+
+    first, second = images()
+    return float((jnp.abs(first - second).max((1, 2, 3)) > 1e-4).mean())
 
 
 def recorded(gan: Gan):

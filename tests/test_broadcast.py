@@ -15,8 +15,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, process, shutdown_timeout_seconds=5)
 
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from jaxgan.broadcast import Process0Error
-from jaxgan.checkpoint import Checkpointer, CheckpointError
+from jaxgan.devices import Process0Error
+from jaxgan.training.checkpoint import Checkpointer, CheckpointError
 
 everywhere = NamedSharding(Mesh(jax.devices(), "data"), PartitionSpec())
 state = {"w": jnp.arange(6.0).reshape(2, 3), "b": jnp.ones(3, jnp.bfloat16)}
@@ -24,9 +24,9 @@ state = jax.device_put(state, everywhere)
 
 with Checkpointer(f"{directory}/{process}") as checkpointer:
     assert checkpointer.restore(state) is None
-    checkpointer.save(1, state, {"seed": 1})
-    step, restored, meta = checkpointer.restore(state)
-    assert (step, meta) == (1, {"seed": 1})
+    checkpointer.save(1, state)
+    step, restored = checkpointer.restore(state)
+    assert step == 1
     for name, leaf in state.items():
         assert restored[name].dtype == leaf.dtype
         np.testing.assert_array_equal(restored[name], np.asarray(leaf))

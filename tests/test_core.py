@@ -23,6 +23,7 @@ from helpers import (
     virtual,
 )
 
+from jaxgan import devices, losses
 from jaxgan.core import (
     PLAYERS,
     GanState,
@@ -31,37 +32,41 @@ from jaxgan.core import (
     example_keys,
     images_drawn,
     init_state,
-    normalise,
+    normalize,
 )
 from jaxgan.data import batches
 from jaxgan.step import end_step
-from jaxgan.train import Program, compile_program, init, iterate
+from jaxgan.training.loop import Program, compile_program, init, iterate
 
 KEY = jax.random.key(7)
 
 
-def _seen(view):
+def _mean_real(view):
     """A number that tells which pictures a term saw."""
     return view.batch["image"].mean()
 
 
-def _drawn(view):
+def _mean_number(view):
     """A number that tells which keys a term was given."""
     return jax.vmap(jax.random.uniform)(view.rng).mean()
 
 
-def _latent(view):
+def _mean_generated(view):
     """A number that tells which pictures were generated."""
     return view.fake.image.mean()
 
 
-WATCHED = {"seen": (0.0, _seen), "drawn": (0.0, _drawn), "latent": (0.0, _latent)}
-WATCHING = TOY._replace(
+MEASURES = {
+    "real": (0.0, _mean_real),
+    "number": (0.0, _mean_number),
+    "generated": (0.0, _mean_generated),
+}
+MEASURED = TOY._replace(
     updates=tuple(
-        update._replace(objective={**update.objective, **WATCHED}) for update in TOY.updates
+        update._replace(objective={**update.objective, **MEASURES}) for update in TOY.updates
     )
 )
-play_watching = virtual(WATCHING, 0), virtual(WATCHING, 1)
+play_measured = virtual(MEASURED, 0), virtual(MEASURED, 1)
 discriminate, generate = virtual(TOY, 0), virtual(TOY, 1)
 
 
@@ -113,12 +118,12 @@ def test_an_examples_key_depends_on_its_index_alone():
 
 
 def test_bytes_become_floats_in_range_and_floats_pass():
-    image = jax.jit(normalise)(jnp.arange(256, dtype=jnp.uint8))
+    image = jax.jit(normalize)(jnp.arange(256, dtype=jnp.uint8))
     assert image.dtype == jnp.float32
     assert image[0] == -1 and image[255] == 1
     np.testing.assert_array_equal(image, -image[::-1])
     np.testing.assert_allclose(np.diff(image), 2 / 255, rtol=1e-4)
-    np.testing.assert_array_equal(normalise(jnp.array([-3.5, 0.25])), [-3.5, 0.25])
+    np.testing.assert_array_equal(normalize(jnp.array([-3.5, 0.25])), [-3.5, 0.25])
 
 
 def test_the_first_state():
@@ -127,8 +132,8 @@ def test_the_first_state():
     assert state.memory["p"] == 0.5 and not state.memory["p"].weak_type  # or all compiles again
     np.testing.assert_array_equal(state.skipped["row"], [0, 0])
     chex.assert_trees_all_equal(state.ema, state.variables["generator"])
-    ema, own = jax.tree.leaves(state.ema), jax.tree.leaves(state.variables["generator"])
-    for copy, original in zip(ema, own, strict=True):
+    averaged, trained = jax.tree.leaves(state.ema), jax.tree.leaves(state.variables["generator"])
+    for copy, original in zip(averaged, trained, strict=True):
         # An aliased buffer cannot be donated.
         assert copy.unsafe_buffer_pointer() != original.unsafe_buffer_pointer()
 
@@ -152,7 +157,7 @@ def _squared_scores(batch):
 def test_an_update_changes_its_player_and_no_one_else(number, other):
     state = first_state()
     after, _ = (discriminate, generate)[number](state, float_batch(), KEY)
-    (own,) = {"generator", "discriminator"} - {other}
+    (player,) = {"generator", "discriminator"} - {other}
     for field in ("variables", "opt"):
         chex.assert_trees_all_equal(getattr(after, field)[other], getattr(state, field)[other])
     chex.assert_trees_all_equal(
@@ -160,31 +165,37 @@ def test_an_update_changes_its_player_and_no_one_else(number, other):
         (state.ema, state.step, state.memory, state.skipped),
     )
     for new, old in zip(
-        jax.tree.leaves(after.variables[own]), jax.tree.leaves(state.variables[own]), strict=True
+        jax.tree.leaves(after.variables[player]),
+        jax.tree.leaves(state.variables[player]),
+        strict=True,
     ):
         assert not np.array_equal(new, old)
 
 
-def test_real_and_generated_pictures_are_normalised_as_two_batches():
-    def watch(view):
+def test_real_and_generated_pictures_are_normalized_as_two_batches():
+    def mean_score(view):
         return view.on_real.source.mean()
 
-    objective = {**DISCRIMINATOR.objective, "real": (0.0, watch), "latent": (0.0, _latent)}
+    objective = {
+        **DISCRIMINATOR.objective,
+        "score": (0.0, mean_score),
+        "generated": (0.0, _mean_generated),
+    }
     gan = TOY._replace(updates=(DISCRIMINATOR._replace(objective=objective),))
     state, batch = first_state(), float_batch()
     after, metrics = virtual(gan)(state, batch, KEY)
     x = batch["image"].reshape(8, 4)
     params = state.variables["discriminator"]["params"]
     real = np.tanh((x - x.mean(0)) @ params["u"]) + x @ params["v"]
-    np.testing.assert_allclose(metrics["discriminator/real"], real.mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["discriminator/score"], real.mean(), rtol=1e-5)
     # The running mean takes the real batch in first, and then the generated one.
     mean = np.asarray(after.variables["discriminator"]["batch_stats"]["mean"])
     generated = (mean - 0.9 * (0.1 * x.mean(0))) / 0.1
-    np.testing.assert_allclose(generated.mean(), metrics["discriminator/latent"], atol=1e-5)
+    np.testing.assert_allclose(generated.mean(), metrics["discriminator/generated"], atol=1e-5)
 
 
-def test_terms_look_without_leaving_a_trace_in_the_statistics():
-    def look(view):
+def test_a_terms_own_passes_do_not_change_the_statistics():
+    def scores(view):
         made = view.generate(view.batch, view.rng)
         return view.score(made.image + 5).source.mean() + view.score(view.batch["image"]).source[0]
 
@@ -195,7 +206,7 @@ def test_terms_look_without_leaving_a_trace_in_the_statistics():
 
     chex.assert_trees_all_equal(
         statistics(DISCRIMINATOR.objective),
-        statistics({**DISCRIMINATOR.objective, "look": (0.0, look)}),
+        statistics({**DISCRIMINATOR.objective, "scores": (0.0, scores)}),
     )
 
 
@@ -227,31 +238,31 @@ def test_slow_statistics_advance_once_in_an_update_of_their_player(number, playe
     assert counts == {**dict.fromkeys(counts, 0), player: 1}
 
 
-def test_no_view_refreshes():
-    def look(view):
+def test_a_terms_own_passes_do_not_refresh():
+    def score_of_generated(view):
         made = view.generate(view.batch, view.rng)
         return view.score(made.image).source.mean()
 
-    seen = []
+    refreshes = []
     gan = _counting_refreshes()
-    spying = gan._replace(
-        generate=lambda v, b, c: seen.append(c.refresh) or gan.generate(v, b, c),
-        score=lambda v, x, y, c: seen.append(c.refresh) or gan.score(v, x, y, c),
-        updates=(DISCRIMINATOR._replace(objective={"look": (1.0, look)}),),
+    recording = gan._replace(
+        generate=lambda v, b, c: refreshes.append(c.refresh) or gan.generate(v, b, c),
+        score=lambda v, x, y, c: refreshes.append(c.refresh) or gan.score(v, x, y, c),
+        updates=(DISCRIMINATOR._replace(objective={"score": (1.0, score_of_generated)}),),
     )
-    virtual(spying)(first_state(spying), float_batch(), KEY)
+    virtual(recording)(first_state(recording), float_batch(), KEY)
     # The fake, the real and the fake pass; then the term's two.
-    assert seen == [False, True, False, False, False]
+    assert refreshes == [False, True, False, False, False]
 
 
-def test_a_term_of_weight_zero_is_watched_and_moves_nothing():
-    for plain, watching, player in zip(
-        (discriminate, generate), play_watching, ("discriminator", "generator"), strict=True
+def test_a_term_of_weight_zero_is_measured_and_moves_nothing():
+    for plain, measured, player in zip(
+        (discriminate, generate), play_measured, ("discriminator", "generator"), strict=True
     ):
         expected, _ = plain(first_state(), float_batch(), KEY)
-        actual, metrics = watching(first_state(), float_batch(), KEY)
+        actual, metrics = measured(first_state(), float_batch(), KEY)
         chex.assert_trees_all_equal(actual, expected)
-        assert metrics.keys() >= {f"{player}/{name}" for name in ("loss", *WATCHED)}
+        assert metrics.keys() >= {f"{player}/{name}" for name in ("loss", "adversarial", *MEASURES)}
 
 
 def test_weights_scale_the_terms():
@@ -275,6 +286,15 @@ def test_weights_scale_the_terms():
     np.testing.assert_allclose(  # what is logged is the term itself
         metrics["discriminator/b"], _squared_scores(float_batch()), rtol=1e-5
     )
+    total = 2 * metrics["discriminator/a"] + 3 * metrics["discriminator/b"]
+    np.testing.assert_allclose(metrics["discriminator/loss"], total, rtol=1e-5)
+
+
+def test_only_a_players_first_update_measures_its_loss():
+    lazy = Update("discriminator", {"adversarial": (5.0, losses.real_score)})
+    gan = TOY._replace(updates=(*TOY.updates, lazy))
+    _, metrics = virtual(gan, 2)(first_state(gan), float_batch(), KEY)
+    assert "discriminator/loss" not in metrics and "discriminator/adversarial" in metrics
 
 
 # Law 2: what is drawn
@@ -283,10 +303,10 @@ def test_weights_scale_the_terms():
 def test_every_step_update_and_repeat_draws_anew():
     state, drawn = first_state(), set()
     keys = [jax.random.fold_in(KEY, repeat) for repeat in range(2)]
-    for play, player in zip(play_watching, ("discriminator", "generator"), strict=True):
+    for play, player in zip(play_measured, ("discriminator", "generator"), strict=True):
         for key, step in itertools.product(keys, (0, 1)):
             _, metrics = play(state.replace(step=jnp.int32(step)), float_batch(), key)
-            drawn |= {float(metrics[f"{player}/{name}"]) for name in ("drawn", "latent")}
+            drawn |= {float(metrics[f"{player}/{name}"]) for name in ("number", "generated")}
             _, again = play(state.replace(step=jnp.int32(step)), float_batch(), key)
             chex.assert_trees_all_equal(metrics, again)
     assert len(drawn) == 2 * 2 * 2 * 2
@@ -315,7 +335,7 @@ def test_repeat_takes_a_batch_each_time_and_later_updates_see_the_last():
 def test_an_iteration_in_one_program_is_its_updates_one_after_another():
     program, ends = compile_program(TOY), []
     for variant in (program, program._replace(whole=None)):
-        with batches(toy_dataset(), seed=SEED, batch_size=8) as data:
+        with batches(toy_dataset(), seed=SEED, batch_size=8, place=devices.shard) as data:
             iterations = iterate(TOY, variant, init(TOY, SEED), data, SEED)
             *_, (step, state, metrics) = itertools.islice(iterations, 3)
         ends.append((step, on_host(state), on_host(metrics)))
@@ -401,7 +421,7 @@ def test_memory_is_what_terms_return_and_keeps_its_type():
         mean = view.on_real.source.mean()
         return mean, {"count": view.memory["count"] + 2, "mean": jax.lax.stop_gradient(mean)}
 
-    objective = {"loss": (1.0, remember)}
+    objective = {"adversarial": (1.0, remember)}
     gan = TOY._replace(
         updates=(Update("discriminator", objective),),
         memory={"count": jnp.zeros((), jnp.int32), "mean": 0.0, "other": 4.0},
@@ -419,13 +439,13 @@ def test_prepare_changes_what_the_discriminator_sees():
         noise = jax.vmap(jax.random.uniform)(context.rng)[:, None, None, None]
         return {**batch, "image": 0 * batch["image"] + noise}
 
-    play, batch = virtual(WATCHING._replace(prepare=prepare)), float_batch()
+    play, batch = virtual(MEASURED._replace(prepare=prepare)), float_batch()
     state, metrics = play(first_state(), batch, KEY)
     other, same = play(first_state(), {**batch, "image": batch["image"] + 1}, KEY)
     chex.assert_trees_all_equal((state, metrics), (other, same))
-    seen = metrics["discriminator/seen"]
+    seen = metrics["discriminator/real"]
     assert 0.1 < seen < 0.9
-    assert not np.isclose(seen, metrics["discriminator/drawn"])  # keys of its own
+    assert not np.isclose(seen, metrics["discriminator/number"])  # keys of its own
 
 
 def test_prepare_is_given_floats_in_range():
@@ -434,9 +454,9 @@ def test_prepare_is_given_floats_in_range():
         return batch
 
     image = np.full((8, 2, 2, 1), 255, np.uint8)
-    play = virtual(WATCHING._replace(prepare=prepare))
+    play = virtual(MEASURED._replace(prepare=prepare))
     _, metrics = play(first_state(), {**float_batch(), "image": image}, KEY)
-    assert metrics["discriminator/seen"] == 1
+    assert metrics["discriminator/real"] == 1
 
 
 # What is not finite
@@ -483,7 +503,7 @@ def test_memory_of_an_undone_update_is_forgotten():
         return view.on_real.source.mean(), {"p": view.memory["p"] + 1}
 
     gan = TOY._replace(
-        updates=(Update("discriminator", {"loss": (1.0, remember)}),), memory={"p": 0.0}
+        updates=(Update("discriminator", {"adversarial": (1.0, remember)}),), memory={"p": 0.0}
     )
     state, _ = virtual(gan)(first_state(gan), _poisoned(), KEY)
     assert state.memory["p"] == 0
@@ -494,7 +514,7 @@ def test_a_gradient_that_is_not_finite_is_enough():
         score = view.on_real.source - view.on_real.source
         return jnp.sqrt(jnp.square(score)).mean()  # 0, with a gradient that is NaN
 
-    gan = TOY._replace(updates=(Update("discriminator", {"loss": (1.0, root)}),))
+    gan = TOY._replace(updates=(Update("discriminator", {"adversarial": (1.0, root)}),))
     state, metrics = virtual(gan)(first_state(gan), float_batch(), KEY)
     assert metrics["discriminator/loss"] == 0
     assert metrics["skipped"] == 1
@@ -575,7 +595,7 @@ def test_statistics_go_from_piece_to_piece():
 
 
 def test_a_batch_of_unequal_pieces_is_refused():
-    with pytest.raises(ValueError, match="8 examples cannot be looked at in 3 equal pieces"):
+    with pytest.raises(ValueError, match="8 examples cannot be cut into 3 equal pieces"):
         virtual(TOY, 0, micro_batches=3)(first_state(), float_batch(8), KEY)
 
 

@@ -1,6 +1,5 @@
 """N devices do what one does. With plain gradient descent: Adam would hide a factor."""
 
-import functools
 import os
 import pathlib
 import subprocess
@@ -26,15 +25,8 @@ from helpers import (
     virtual,
 )
 
-from jaxgan import parallel
-from jaxgan.core import (
-    PLAYERS,
-    Scores,
-    Update,
-    batch_mean,
-    example_keys,
-    init_state,
-)
+from jaxgan import devices
+from jaxgan.core import PLAYERS, Scores, Update, batch_mean, example_keys, init_state
 from jaxgan.data import batches
 from jaxgan.errors import UsageError
 from jaxgan.layers.norm import BatchNorm
@@ -43,7 +35,7 @@ from jaxgan.models import MODELS
 from jaxgan.models.common import noise_gan
 from jaxgan.penalties import gradient_penalty
 from jaxgan.step import update_step
-from jaxgan.train import train
+from jaxgan.training.loop import train
 
 KEY = jax.random.key(11)
 CLOSE = {"rtol": 1e-4, "atol": 1e-6}
@@ -54,16 +46,20 @@ pytestmark = pytest.mark.skipif(
 
 
 def _devices(gan, number, count):
-    """Update `number` on one device, on two that vmap plays, or on the four there are."""
-    if count < 4:
-        return virtual(gan, number, count)
-    step = parallel.pmap(update_step(gan, number))
-    return lambda state, batch, rng: step(parallel.replicate(state), parallel.shard(batch), rng)
+    """Update `number` on one device, or on the four there are."""
+    if count == 1:
+        return virtual(gan, number)
+    step = devices.pmap(update_step(gan, number))
+    return lambda state, batch, rng: step(devices.replicate(state), devices.shard(batch), rng)
+
+
+def _first_state(gan):
+    return jax.jit(lambda key: init_state(gan, key))(KEY)
 
 
 def _play(gan, devices, data):
     updates = [_devices(gan, number, devices) for number in range(len(gan.updates))]
-    state = jax.jit(lambda key: init_state(gan, key))(KEY)
+    state = _first_state(gan)
     for batch in data:
         for update in updates:
             state, metrics = update(state, batch, KEY)
@@ -86,23 +82,18 @@ def _wrong(view):
 
 
 LINEAR = Update(
-    "discriminator", {"loss": (1.0, minimax_discriminator), "gp": (1, gradient_penalty)}
+    "discriminator", {"adversarial": (1.0, minimax_discriminator), "gp": (1, gradient_penalty)}
 )
 NOT_LINEAR = Update("generator", {"spread": (0.5, _spread), "wrong": (0.0, _wrong)})
 
 
-@functools.cache
-def _toy_after_three_steps(devices):
+def test_devices_play_the_toy_as_one_does():
     gan = TOY._replace(updates=(LINEAR, NOT_LINEAR))
-    return _play(gan, devices, [float_batch(seed=seed) for seed in range(3)])
-
-
-@pytest.mark.parametrize("devices", [2, 4])
-def test_devices_play_the_toy_as_one_does(devices):
-    (one, metrics), (several, same) = (_toy_after_three_steps(n) for n in (1, devices))
-    chex.assert_trees_all_close(several, one, **CLOSE)
+    data = [float_batch(seed=seed) for seed in range(3)]
+    (one, metrics), (four, same) = (_play(gan, devices, data) for devices in (1, 4))
+    chex.assert_trees_all_close(four, one, **CLOSE)
     np.testing.assert_allclose(same["generator/spread"], metrics["generator/spread"], rtol=1e-4)
-    first = jax.tree.leaves(init_state(TOY, KEY).variables)
+    first = jax.tree.leaves(_first_state(TOY).variables)
     for old, new in zip(first, jax.tree.leaves(one.variables), strict=True):
         assert np.abs(new - old).max() > 1e-3
     # The test can tell: without `batch_mean` inside, the number depends on the devices.
@@ -110,7 +101,7 @@ def test_devices_play_the_toy_as_one_does(devices):
 
 
 class Normed(nn.Module):
-    """Two layers with the library's batch normalisation between them."""
+    """Two layers with the library's batch normalization between them."""
 
     features: int
 
@@ -133,7 +124,7 @@ class NormedDiscriminator(nn.Module):
         return Scores(Normed(1)(image, train=context.train)[:, 0])
 
 
-def test_batch_normalisation_is_over_all_devices():
+def test_batch_normalization_is_over_all_devices():
     gan = noise_gan(
         NormedGenerator(),
         NormedDiscriminator(),
@@ -153,8 +144,8 @@ def test_batch_normalisation_is_over_all_devices():
 
 
 def _uneven(path, x):
-    """A learned start that is the same everywhere, StyleGAN's, would have its rounding errors
-    divided by no deviation."""
+    """Makes StyleGAN's learned start, the same everywhere, uneven: dividing by no deviation would
+    magnify rounding errors."""
     even = path[-1].key == "start"
     return x + jnp.sin(jnp.arange(x.size)).reshape(x.shape) if even else x
 
@@ -182,19 +173,19 @@ def test_devices_draw_the_latents_of_one():
 
     index = np.arange(8, dtype=np.int32)
     bits, latents = jax.jit(draw)(index)
-    for devices in (1, 2, 4):
-        same, close = jax.pmap(draw)(index.reshape(devices, -1))
+    for count in (1, 2, 4):
+        same, close = jax.pmap(draw)(index.reshape(count, -1))
         np.testing.assert_array_equal(np.reshape(same, bits.shape), bits)
-        # Bits are bits; the normal's last one may depend on how the compiler vectorised it.
+        # Bits are bits; the normal's last one may depend on how the compiler vectorized it.
         np.testing.assert_allclose(np.reshape(close, latents.shape), latents, rtol=5e-7)
 
 
 def test_nan_on_one_device_holds_all_of_them():
     batch = float_batch()
     batch["image"][5, 1, 0, 0] = np.nan  # on the third of four
-    state = parallel.replicate(first_state())
+    state = devices.replicate(first_state())
     before = on_host(state)
-    after, metrics = parallel.pmap(update_step(TOY, 0))(state, parallel.shard(batch), KEY)
+    after, metrics = devices.pmap(update_step(TOY, 0))(state, devices.shard(batch), KEY)
     assert metrics["skipped"] == 1
     for old, new in zip(
         jax.tree.leaves(before.variables), jax.tree.leaves(after.variables), strict=True
@@ -210,26 +201,26 @@ def test_nan_on_one_device_holds_all_of_them():
 
 
 def test_the_state_is_whole_on_every_device_and_is_given_away():
-    state = parallel.replicate(first_state())
-    step = parallel.pmap(update_step(TOY, 0))
-    after, _ = step(state, parallel.shard(float_batch()), KEY)
+    state = devices.replicate(first_state())
+    step = devices.pmap(update_step(TOY, 0))
+    after, _ = step(state, devices.shard(float_batch()), KEY)
     for x in jax.tree.leaves(after):
         assert x.sharding.is_fully_replicated and len(x.addressable_shards) == 4
     assert all(x.is_deleted() for x in jax.tree.leaves(state.variables["discriminator"]))
 
 
 def test_shard_gives_each_device_a_range_of_the_batch():
-    parts = parallel.shard(float_batch(8))
+    parts = devices.shard(float_batch(8))
     np.testing.assert_array_equal(parts["index"], [[0, 1], [2, 3], [4, 5], [6, 7]])
     assert parts["image"].shape == (4, 2, 2, 2, 1)
     chex.assert_trees_all_equal(parts, split(float_batch(8), 4))
-    assert parallel.process_part(8) == slice(0, 8)
+    assert devices.process_part(8) == slice(0, 8)
 
 
 @pytest.mark.parametrize(("batch", "remedy"), [(6, "4 or 8"), (2, "4"), (0, "4"), (-3, "4")])
 def test_a_batch_that_cannot_be_divided_is_refused_before_anything_else(batch, remedy):
     with pytest.raises(
-        UsageError, match=f"a batch of {batch} .* 4 devices; try --batch_size={remedy}$"
+        UsageError, match=f"a batch of {batch} .* 4 devices; try batch_size={remedy}$"
     ):
         train(TOY, toy_dataset(), batch_size=batch, steps=1)
 
@@ -246,7 +237,7 @@ jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np
 from helpers import SEED, TOY, toy_dataset
 
-from jaxgan.train import train
+from jaxgan.training.loop import train
 
 state = train(TOY, toy_dataset(), batch_size=8, steps=3, seed=SEED, progress=False)
 assert jax.device_count() == int(sys.argv[1])
@@ -258,26 +249,50 @@ def test_a_run_ends_alike_on_one_two_and_four_devices(tmp_path):
     tests = pathlib.Path(__file__).parent
     environment = {**os.environ, "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
     runs = {
-        devices: subprocess.Popen(
+        count: subprocess.Popen(
             [
                 sys.executable,
                 "-W",
                 "error",
                 "-c",
                 SCRIPT,
-                str(devices),
-                tmp_path / f"{devices}.npz",
+                str(count),
+                tmp_path / f"{count}.npz",
             ],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for devices in (1, 2)
+        for count in (1, 2)
     }
     four = train(TOY, toy_dataset(), batch_size=8, steps=3, seed=SEED, progress=False)
-    for devices, run in runs.items():
+    for count, run in runs.items():
         _, error = run.communicate()
         assert run.returncode == 0, error
-        with np.load(tmp_path / f"{devices}.npz") as arrays:
+        with np.load(tmp_path / f"{count}.npz") as arrays:
             leaves = list(arrays.values())
         chex.assert_trees_all_close(leaves, jax.tree.leaves(four), **CLOSE)
+
+
+# Clusters
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, None),
+        ({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4"}, None),  # a shell of salloc, without srun
+        ({"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_NUM_TASKS": "1"}, None),
+        ({"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_STEP_NUM_TASKS": "2"}, "Slurm"),
+        ({"TPU_WORKER_HOSTNAMES": "localhost"}, None),
+        ({"TPU_WORKER_HOSTNAMES": "a,b"}, "Cloud TPU"),
+        ({"TPU_WORKER_HOSTNAMES": "a,b", "KUBERNETES_SERVICE_HOST": "10.0.0.1"}, "GKE"),
+    ],
+)
+def test_a_cluster_is_found_by_its_environment(environment, name, monkeypatch):
+    for variable in (*os.environ,):
+        if variable.startswith(("SLURM_", "TPU_", "KUBERNETES_")):
+            monkeypatch.delenv(variable)
+    for variable, value in environment.items():
+        monkeypatch.setenv(variable, value)
+    assert devices.cluster() == name

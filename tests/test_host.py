@@ -9,7 +9,7 @@ from conftest import ROOT
 
 PROGRAM = """
 import resource, sys, threading
-from jaxgan.host import keep_freed_memory
+from jaxgan.devices import keep_freed_memory
 
 if sys.argv[1] == "keep":
     assert keep_freed_memory()

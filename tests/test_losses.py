@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxgan import losses
+from jaxgan.core import AXIS, Scores
 
 REAL, FAKE = (2.0, -1.0, 0.5), (1.0, -3.0)
 
@@ -134,3 +135,16 @@ def test_patch_scores_are_averaged_over_their_places():
     view = a_view(np.full((2, 3, 3), 2.0), np.full((2, 3, 3), -1.0))
     np.testing.assert_allclose(losses.wasserstein_discriminator(view), -3)
     assert losses.minimax_discriminator(view).shape == ()
+
+
+def test_feature_matching_compares_means_over_all_devices():
+    real, fake = np.random.default_rng(0).normal(size=(2, 6, 3)).astype(np.float32)
+
+    def loss(real, fake):
+        view = a_view()
+        on_real, on_fake = (Scores(jnp.zeros(len(x)), features=x) for x in (real, fake))
+        return losses.feature_matching(view._replace(on_real=on_real, on_fake=on_fake))
+
+    parts = (x.reshape(2, 3, 3) for x in (real, fake))
+    expected = np.square(real.mean(0) - fake.mean(0)).mean()
+    np.testing.assert_allclose(jax.vmap(loss, axis_name=AXIS)(*parts), expected, rtol=1e-5)

@@ -61,7 +61,7 @@ def test_a_step_in_bfloat16_is_near_one_in_float32():
         "label": dataset.labels[:8],
         "index": np.arange(8, dtype=np.int32),
     }
-    state, key = first_state(plain), jax.random.key(1)
+    state, key = jax.jit(lambda: first_state(plain))(), jax.random.key(1)
     full, measured = virtual(plain)(state, batch, key)
     half, also = virtual(with_precision(plain, "bfloat16"))(state, batch, key)
     for a, b in zip(jax.tree.leaves(full), jax.tree.leaves(half), strict=True):

@@ -8,25 +8,26 @@ import optax
 import pytest
 from helpers import DISCRIMINATOR, GENERATOR, SEED, TOY, first_state, on_host, toy_dataset
 
-from jaxgan import core, log, sample
-from jaxgan.checkpoint import Checkpointer
+from jaxgan import core, files
 from jaxgan.core import Stage
 from jaxgan.errors import UsageError
 from jaxgan.models.growing import Fade
-from jaxgan.record import Schedule
+from jaxgan.sampling.draw import draw, generator_variables
 from jaxgan.stages import (
     as_stages,
     carry_over,
     gan_at,
-    holding,
     images_drawn,
-    playing,
+    next_stage,
+    saved_stage,
     spans,
     steps_drawing,
     template,
 )
-from jaxgan.summary import dry_run
-from jaxgan.train import train
+from jaxgan.training.checkpoint import Checkpointer
+from jaxgan.training.dry_run import dry_run
+from jaxgan.training.loop import train
+from jaxgan.training.record import Schedule
 
 DATA = toy_dataset(10)
 SCHEDULE = Schedule(log_every=1, sample_every=2, checkpoint_every=100, keep=9, num_samples=4)
@@ -79,12 +80,12 @@ STAGES = (
 def test_a_gan_is_one_stage():
     assert as_stages(TOY, 2, 8) == (Stage(TOY, 2, 8, 0),)
     assert as_stages(STAGES, 2, 8) is STAGES
-    assert gan_at(TOY, 5) is TOY
+    assert gan_at(as_stages(TOY, 2, 8), 5) is TOY
 
 
 def test_a_checkpoint_at_the_end_of_a_stage_is_that_stages():
-    assert [playing(STAGES, step) for step in range(7)] == [0, 0, 0, 1, 1, 3, 3]
-    assert [holding(STAGES, step) for step in range(7)] == [0, 0, 0, 0, 1, 1, 3]
+    assert [next_stage(STAGES, step) for step in range(7)] == [0, 0, 0, 1, 1, 3, 3]
+    assert [saved_stage(STAGES, step) for step in range(7)] == [0, 0, 0, 0, 1, 1, 3]
     assert gan_at(STAGES, 3) is STAGES[0].gan and gan_at(STAGES, 4) is STAGES[1].gan
 
 
@@ -161,7 +162,7 @@ def _train(workdir, steps, stages=STAGES):
 
 def _metrics(workdir):
     times = ("seconds", "images_per_second")
-    lines = log.read(workdir / "metrics.jsonl")
+    lines = files.read_json_lines(workdir / "metrics.jsonl")
     return [{name: x for name, x in line.items() if name not in times} for line in lines]
 
 
@@ -206,16 +207,16 @@ def test_a_damaged_checkpoint_is_passed_over_for_one_of_an_older_stage(tmp_path,
     chex.assert_trees_all_equal(_train(tmp_path / "run", 7), unbroken[0])
 
 
-def test_optimisers_start_anew_with_each_stage(unbroken):
+def test_optimizers_start_anew_with_each_stage(unbroken):
     counts = [x for x in jax.tree.leaves(unbroken[0].opt) if x.shape == ()]
     assert sorted(map(int, counts)) == [2, 4]  # of the last two steps, the critic's twice
 
 
 def test_samples_have_the_alpha_of_their_step(unbroken):
-    variables = sample.generator_variables(unbroken[0])
+    variables = generator_variables(unbroken[0])
     gan = STAGES[3].gan
-    none, half, whole = (sample.draw(gan, variables, 4, step=s).astype(int) for s in (5, 6, 7))
-    np.testing.assert_array_equal(none, sample.draw(SMALL, variables, 4))
+    none, half, whole = (draw(gan, variables, 4, step=s).astype(int) for s in (5, 6, 7))
+    np.testing.assert_array_equal(none, draw(SMALL, variables, 4))
     far, near = np.abs(whole - none).max(), np.abs(half - none).max()
     assert far > near > 0
 
@@ -228,7 +229,7 @@ def test_every_stages_batch_must_be_divisible_among_the_devices():
 
 
 def test_a_dry_run_shows_the_stages_that_are_reached():
-    lines = dry_run(STAGES, DATA, 8, 6, SEED).splitlines()
+    lines = dry_run(STAGES, DATA, 6, SEED).splitlines()
     heads = [line for line in lines if line.startswith("stage")]
     assert heads == [
         "stage 1 of 4: 1 px, batch 8, steps 0 to 3",
@@ -237,4 +238,7 @@ def test_a_dry_run_shows_the_stages_that_are_reached():
     ]
     assert sum(" s/kimg on " in line for line in lines) == 3
     assert lines[-1].startswith("6 steps take about")
-    assert not any(line.startswith("stage") for line in dry_run(TOY, DATA, 8, 1, SEED).splitlines())
+    assert not any(
+        line.startswith("stage")
+        for line in dry_run(as_stages(TOY, 2, 8), DATA, 1, SEED).splitlines()
+    )

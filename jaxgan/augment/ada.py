@@ -1,13 +1,13 @@
 """ADA. Karras et al., "Training Generative Adversarial Networks with Limited Data", 2020,
 arXiv:2006.06676.
 
-The paper's "bgc": pixel blitting, geometric and colour transformations, each with probability p,
+The paper's "bgc": pixel blitting, geometric and color transformations, each with probability p,
 which follows how far the discriminator overfits. Cutout is there, too, and off, as in the paper's
-choice; image-space filters and noise are left out. The official code lets p exceed 1, which nothing
-notices until it shall fall again; here it stays in [0, 1].
+choice; image-space filters and noise are left out. The official code lets p exceed 1, so that it
+falls late when D stops overfitting; here p stays in [0, 1].
 
-The controller takes a score's sign for "real" or "generated". Where zero is arbitrary, as with
-Wasserstein's critics, it means nothing: such a p is of no use.
+The controller reads the sign of a score as "real" or "generated". A Wasserstein critic's zero is
+arbitrary, so its signs mean nothing: ADA is of no use there.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxgan.augment import colours, geometry
+from jaxgan.augment import colors, geometry
 from jaxgan.augment.wrapper import before_scoring, draws
 from jaxgan.core import AXIS, Array, Gan, View, batch_mean
 
 TARGET = 0.6
-"""What r_t, the mean sign of the scores of real pictures, shall be (section 3.2)."""
+"""What r_t, the mean sign of the scores of real pictures, is led to (section 3.2)."""
 INTERVAL = 4
 """Batches between two adjustments."""
 ADJUSTMENT = 500_000
-"""Images in which p can go from 0 to 1."""
+"""How many images it takes p to go from 0 to 1."""
 
 
 class Pipe(NamedTuple):
-    """What the probability is multiplied by, for each group of transformations."""
+    """Factors of the probability, one for each group of transformations; 0 leaves the group out."""
 
     blit: float = 1.0
     geometric: float = 1.0
-    colour: float = 1.0
+    color: float = 1.0
     cutout: float = 0.0
 
 
@@ -43,23 +43,23 @@ BGC = Pipe()
 
 
 def augment(image: Array, rng: Array, p: Array | float, pipe: Pipe = BGC) -> Array:
-    """Returns the pictures, each changed by draws of its own; at p = 0 as they are.
+    """Returns the pictures, each changed at random and apart from the others; at p = 0 as they are.
 
     Args:
-      image: [B, H, W, C] in [-1, 1], RGB or grey; the result may leave this range.
+      image: [B, H, W, C] in [-1, 1], RGB or gray; the result may leave this range.
       rng: keys [B].
       p: probability of each transformation, in [0, 1].
       pipe: which ones.
     """
-    uniform = iter(draws(rng, geometry.DRAWS + colours.DRAWS + 3))
+    uniform = iter(draws(rng, geometry.DRAWS + colors.DRAWS + 3))
     if pipe.blit or pipe.geometric:
         height, width = image.shape[1:3]
         maps = geometry.affine_maps(
             uniform, p, height, width, blit=pipe.blit, geometric=pipe.geometric
         )
         image = geometry.warp(image, maps)
-    if pipe.colour:
-        image = colours.recolour(image, colours.colour_maps(uniform, pipe.colour * p))
+    if pipe.color:
+        image = colors.recolor(image, colors.color_maps(uniform, pipe.color * p))
     if pipe.cutout:
         image = _cutout(image, uniform, pipe.cutout * p)
     return image
@@ -67,12 +67,12 @@ def augment(image: Array, rng: Array, p: Array | float, pipe: Pipe = BGC) -> Arr
 
 def _cutout(image, uniform, p):
     """Sets a square of half the side, somewhere, to 0."""
-    does = next(uniform) < p
+    happens = next(uniform) < p
     rows, columns = (
         jnp.abs((jnp.arange(size) + 0.5) / size - next(uniform)[:, None]) < 0.25
         for size in image.shape[1:3]
     )
-    hole = rows[:, :, None] & columns[:, None] & does[:, None, None]
+    hole = rows[:, :, None] & columns[:, None] & happens[:, None, None]
     return jnp.where(hole[..., None], 0, image)
 
 
@@ -92,10 +92,10 @@ def wrap(gan: Gan) -> Gan:
 
 
 def adapt(view: View) -> tuple[Array, dict]:
-    """The controller as a term: p, and the memory in which it is adjusted (section 3.2).
+    """The controller as a term: the next p, and the memory that holds it (section 3.2).
 
-    After every 4 batches p goes up if the mean sign of the scores of real pictures exceeds .6, else
-    down, by the share of 500,000 images that were seen.
+    After every `INTERVAL` batches p goes up if the mean sign of the scores of real pictures exceeds
+    `TARGET`, else down, by the number of images since the last time over `ADJUSTMENT`.
     """
     old, source = view.memory["augment"], view.on_real.source
     signs = old["signs"] + batch_mean(jnp.sign(source).reshape(len(source), -1).mean(1))
@@ -109,7 +109,7 @@ def adapt(view: View) -> tuple[Array, dict]:
 
 
 def scheduled(gan: Gan, p: optax.Schedule, pipe: Pipe = BGC) -> Gan:
-    """Returns a Gan whose discriminator sees pictures augmented with probability p of the step."""
+    """Returns a Gan whose discriminator sees pictures augmented with a probability p(step)."""
 
     def transform(image, rng, context):
         return augment(image, rng, p(context.step), pipe)

@@ -29,46 +29,49 @@ def affine_maps(
     blit: float,
     geometric: float,
 ) -> Array:
-    """Draws maps [B, 3, 3] from positions (x, y, 1) of the result to those of the picture.
+    """Draws maps from positions (x, y, 1) of the result to those of the picture.
 
     Positions are in pixels from the middle.
 
     Args:
-      uniform: numbers in [0, 1), each [B], of which it takes `DRAWS`.
+      uniform: arrays [B] of numbers in [0, 1), of which `DRAWS` are taken.
       p: probability of each transformation, in [0, 1].
       height: of the pictures.
       width: of the pictures.
       blit: multiplies p for flips, quarter turns and translation by whole pixels.
       geometric: multiplies p for scaling, rotation, anisotropic scaling and translation.
+
+    Returns:
+      [B, 3, 3].
     """
 
-    def if_drawn(share, value, neutral):
+    def with_probability(share, value, neutral):
         return jnp.where(next(uniform) < share, value, neutral)
 
     def symmetric():
         return 2 * next(uniform) - 1
 
     def turn(share):
-        angle = if_drawn(share, jnp.pi * symmetric(), 0)
+        angle = with_probability(share, jnp.pi * symmetric(), 0)
         return _rotation(jnp.cos(angle), jnp.sin(angle))
 
     share = blit * p
-    flip = if_drawn(share, jnp.where(next(uniform) < 0.5, -1.0, 1.0), 1)
-    quarters = if_drawn(share, jnp.floor(4 * next(uniform)), 0).astype(jnp.int32)
+    flip = with_probability(share, jnp.where(next(uniform) < 0.5, -1.0, 1.0), 1)
+    quarters = with_probability(share, jnp.floor(4 * next(uniform)), 0).astype(jnp.int32)
     # From a table: the cosine of a quarter turn would not be 0.
     cosine, sine = (jnp.array(table)[quarters] for table in ([1.0, 0, -1, 0], [0.0, 1, 0, -1]))
     pixels = [jnp.round(0.125 * side * symmetric()) for side in (width, height)]
-    moved = if_drawn(share, jnp.stack(pixels), 0)
+    moved = with_probability(share, jnp.stack(pixels), 0)
     maps = [_scaling(flip, jnp.ones_like(flip)), _rotation(cosine, sine), _translation(*moved)]
 
     share = geometric * p
     either = 1 - jnp.sqrt(1 - share)  # of two rotations, so that one of them happens with p
-    smaller = if_drawn(share, 2 ** (-0.2 * normal(next(uniform))), 1)
+    smaller = with_probability(share, 2 ** (-0.2 * normal(next(uniform))), 1)
     first = turn(either)
-    narrower = if_drawn(share, 2 ** (-0.2 * normal(next(uniform))), 1)
+    narrower = with_probability(share, 2 ** (-0.2 * normal(next(uniform))), 1)
     second = turn(either)
     distances = [0.125 * side * normal(next(uniform)) for side in (width, height)]
-    moved = if_drawn(share, jnp.stack(distances), 0)
+    moved = with_probability(share, jnp.stack(distances), 0)
     maps += [
         _scaling(smaller, smaller),
         first,
@@ -103,11 +106,11 @@ def _translation(x, y):
 
 
 def warp(image: Array, maps: Array) -> Array:
-    """Returns the pictures [B, H, W, C] as seen through maps [B, 3, 3] of `affine_maps`.
+    """Samples pictures [B, H, W, C] where maps [B, 3, 3] of `affine_maps` point.
 
-    Bilinear, and reflected beyond the middle of the outermost pixels without end. The official code
-    also doubles the side before and halves it after, with wavelet filters against aliasing; that
-    is left out.
+    Bilinear; beyond the middle of the outermost pixels the picture is reflected, without end. The
+    official code also doubles the side before and halves it after, with wavelet filters against
+    aliasing; that is left out.
     """
     height, width = image.shape[1:3]
     x = jnp.arange(width) - (width - 1) / 2
@@ -127,7 +130,7 @@ def sample(image: Array, y: Array, x: Array) -> Array:
     flat = image.reshape(batch, height * width, channels)
     corner = (top * width + left).astype(jnp.int32)
 
-    # On a CPU reading is quick, and its derivative, which adds where it read, nearly so.
+    # On a CPU a gather is fast, and so is its derivative, a scatter.
     def at(offset):
         return jax.vmap(lambda flat, index: flat.at[index].get(mode="promise_in_bounds"))(
             flat, corner + offset

@@ -13,24 +13,24 @@ from jaxgan.core import Array, Context, Gan, Term, Update
 from jaxgan.errors import UsageError
 
 METRIC = "augment_p"
-"""The watched term by which one sees how much a discriminator's pictures are augmented."""
+"""The metric of how much a discriminator's pictures are augmented."""
 _SALT = 0xA06  # so that what the network draws from the same keys, such as dropout, is independent
 
 
 def before_scoring(
-    gan: Gan, transform: Callable[[Array, Array, Context], Array], watched: Term
+    gan: Gan, transform: Callable[[Array, Array, Context], Array], amount: Term
 ) -> Gan:
-    """Returns a Gan whose discriminator sees augmented pictures while it trains, real and fake.
+    """Returns a Gan whose discriminator sees augmented pictures, real and fake, while it trains.
 
-    The transformation is a part of the score, so the generator's gradient passes through it, and a
-    penalty's slope is that at the picture before it, as in NVIDIA's code. A penalty scores all its
-    pictures with the keys of the real ones: where the transformation is affine in the pixels, a
-    mixture is that of two pictures which were transformed alike.
+    The transformation is a part of the score: the generator's gradient passes through it, and a
+    penalty takes the slope at the picture before it, as in NVIDIA's code. A penalty scores all its
+    pictures with the keys of the real ones. So if the transformation is affine in the pixels, a
+    transformed mixture is the mixture of two pictures that were transformed alike.
 
     Args:
-      gan: any method for images.
+      gan: any Gan for images.
       transform: (image [B, H, W, C] in [-1, 1], keys [B], context) -> image.
-      watched: gives the metric "discriminator/augment_p".
+      amount: a term for the metric "discriminator/augment_p".
 
     Raises:
       UsageError: if the Gan augments already.
@@ -49,11 +49,11 @@ def before_scoring(
             image = transform(image, keys, context)
         return gan.score(variables, image, label, context)
 
-    return gan._replace(score=score, updates=_watch(gan.updates, watched))
+    return gan._replace(score=score, updates=_measured(gan.updates, amount))
 
 
-def _watch(updates: tuple[Update, ...], term: Term) -> tuple[Update, ...]:
-    """Adds a term to the discriminator's first update that is played every step."""
+def _measured(updates: tuple[Update, ...], term: Term) -> tuple[Update, ...]:
+    """Adds a term without weight to the discriminator's update that is played most often."""
     numbers = [n for n, update in enumerate(updates) if update.player == "discriminator"]
     number = min(numbers, key=lambda n: updates[n].every)
     objective = {**updates[number].objective, METRIC: (0.0, term)}

@@ -1,11 +1,11 @@
-"""Prepared pictures on disk: decoded once, memory-mapped ever after.
+"""Prepared pictures on disk: decoded once, then memory-mapped; and work on all cores.
 
 A prepared set is a folder `<name>-<key>` of three files. `images.raw` holds the pictures' bytes
 `[N, H, W, C]` uint8, `labels.npy` the labels, and `about.json` the shape, the CRC of every chunk
 and what the source wrote about itself, with a CRC of its own on the second line. The folder is
 built under a temporary name and moved into place, so it exists whole or not at all. Every opening
-checks every byte, on all cores (several GB/s from memory): a flipped bit changes nothing but the
-results, and nobody would find it there.
+checks every byte, on all cores (several GB/s from memory): a flipped bit would change the results,
+and nobody would notice.
 """
 
 import errno
@@ -16,51 +16,66 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 
-from jaxgan.data.errors import DataError
-from jaxgan.data.parallel import ordered_map
+from jaxgan import bars
+from jaxgan.errors import DataError
 
 _FORMAT = 1
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 
 class Prepared(NamedTuple):
-    """images: `[N, H, W, C]` uint8, mapped; labels: an array or None; notes: the source's own."""
-
-    images: np.ndarray
+    images: np.ndarray  # [N, H, W, C] uint8, memory-mapped
     labels: np.ndarray | None
-    notes: Mapping
+    notes: Mapping  # the source's own
 
 
-# Appends pictures [n, H, W, C] uint8 to the set that is being built.
+# Appends pictures [n, H, W, C] uint8 to the set that is being built. Gray and colored ones may come
+# mixed, C = 1 and 3: then all have three channels.
 Append = Callable[[np.ndarray], None]
 # Appends all pictures and returns the labels, or None, and notes that JSON can hold.
 Build = Callable[[Append], tuple[np.ndarray | None, Mapping]]
 
 
-def digest(*facts) -> str:
+def digest(*facts: object) -> str:
     """A hash of facts that JSON can hold, 32 hexadecimal digits."""
     return blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
 
 
 def prepared(cache_dir: Path, name: str, key: str, build: Build) -> Prepared:
-    """The set `name` prepared under `key`, from the cache if it is there and whole, else built.
+    """A prepared set, from the cache if it is there and whole, else built.
 
     A damaged one is built again, with a logged warning. Of several processes one builds and the
-    others wait for it. Raises `DataError` if the cache cannot be written, and what `build` raises.
+    others wait for it.
+
+    Args:
+      cache_dir: the folder of all prepared sets.
+      name: what the set's folder begins with.
+      key: a `digest` of all that the pictures depend on.
+      build: makes the set.
+
+    Raises:
+      DataError: if the cache cannot be written.
     """
     folder = cache_dir / f"{name}-{key[:16]}"
+    _remove_leftovers(cache_dir)
     with suppress(_Damaged):
         return _read(folder, key)
     with _locked(cache_dir / f".{folder.name}.lock") as alone:
-        # Meanwhile another process may have built it, or, where there are no locks, removed it.
+        # While this one waited, another may have built it, or, without locks, removed it.
         for _ in range(3):
             try:
                 return _read(folder, key)
@@ -75,13 +90,60 @@ def prepared(cache_dir: Path, name: str, key: str, build: Build) -> Prepared:
     raise DataError(f"what was just written to {folder} reads back otherwise; check the disk")
 
 
-def chunked(items: Sequence, size: int) -> list[Sequence]:
-    """`items` in runs whose pictures, `size` pixels on a side, take about 1 MiB.
+def in_chunks(
+    function: Callable[[Sequence[T]], R],
+    items: Iterable[T],
+    size: int,
+    doing: str,
+    total: int | None = None,
+) -> Iterator[R]:
+    """What `function` makes of all items, on all cores, in order, with a progress bar.
 
-    That is the unit in which pictures are prepared, kept in memory meanwhile, and checked.
+    It gets them in runs whose pictures take about 1 MiB, the unit in which pictures are prepared,
+    kept in memory meanwhile, and checked.
+
+    Args:
+      function: a run of items -> anything; called on several threads.
+      items: one for each picture.
+      size: pixels on a side of the pictures.
+      doing: a word for the progress bar.
+      total: how many items there are, if that is known and they have no length.
     """
-    length = max(1, (1 << 20) // (3 * size * size))
-    return [items[i : i + length] for i in range(0, len(items), length)]
+    length, items_left = max(1, (1 << 20) // (3 * size * size)), iter(items)
+    runs = iter(lambda: [*islice(items_left, length)], [])
+    total = len(items) if isinstance(items, Sized) else total
+    with bars.bar(total, "img", delay=2, desc=doing) as bar:
+        for count, result in ordered_map(lambda run: (len(run), function(run)), runs):
+            yield result
+            bar.update(count)
+
+
+def ordered_map(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`map` on a thread for each core, in order, with few results waiting at any time.
+
+    Threads and not processes: Pillow and NumPy release the interpreter's lock where the time goes,
+    and a process started beside JAX either copies its locks or imports it again.
+    """
+    cores = _num_cores()
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(cores) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > 2 * cores:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _num_cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _build(folder: Path, key: str, build: Build) -> None:
@@ -89,15 +151,21 @@ def _build(folder: Path, key: str, build: Build) -> None:
         temporary = _beside(folder)
         temporary.mkdir()
     try:
-        chunks, shape = [], []
-        with open(temporary / "images.raw", "wb") as file:
+        chunks: list = []
+        shape: list[int] = []
+        with open(temporary / "images.raw", "w+b") as file:
 
             def append(images: np.ndarray) -> None:
+                if shape and images.shape[-1] < shape[-1]:
+                    images = images.repeat(shape[-1], -1)
+                elif shape and images.shape[-1] > shape[-1]:
+                    with _naming(folder.parent):
+                        _repeat_channel(file, chunks, images.shape[-1])
                 data = np.ascontiguousarray(images, np.uint8).data.cast("B")
-                chunks.append((len(data), zlib.crc32(data)))
+                chunks.append((len(data), zlib.crc32(memoryview(data))))
                 shape[:] = images.shape[1:]
                 with _naming(folder.parent):
-                    file.write(data)
+                    file.write(memoryview(data))
                     file.flush()
 
             labels, notes = build(append)
@@ -106,6 +174,19 @@ def _build(folder: Path, key: str, build: Build) -> None:
             _finish(temporary, folder, about, labels)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _repeat_channel(file: IO[bytes], chunks: list[tuple[int, int]], times: int) -> None:
+    """Makes gray chunks colored, the last one first, so that none is written over unread."""
+    end = sum(size for size, _ in chunks)
+    for i in reversed(range(len(chunks))):
+        start = end - chunks[i][0]
+        file.seek(start)
+        data = np.frombuffer(file.read(chunks[i][0]), np.uint8).repeat(times).tobytes()
+        file.seek(start * times)
+        file.write(data)
+        chunks[i], end = (len(data), zlib.crc32(data)), start
+    file.seek(0, os.SEEK_END)
 
 
 def _finish(temporary: Path, folder: Path, about: dict, labels: np.ndarray | None) -> None:
@@ -117,7 +198,7 @@ def _finish(temporary: Path, folder: Path, about: dict, labels: np.ndarray | Non
     try:
         os.rename(temporary, folder)
     except OSError as reason:
-        # Where there are no locks another process may have been first; its set is as good.
+        # Without locks another process may have been first; its set is the same.
         if reason.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
 
@@ -176,10 +257,22 @@ def _remove_remains(folder: Path, alone: bool) -> None:
         trash = _beside(folder)
         os.rename(folder, trash)
         shutil.rmtree(trash)
-    if alone:  # then what lies there is of processes that were killed
+    if alone:  # then what is left there comes from processes that were killed
         for leftover in folder.parent.glob(f".{folder.name}.*"):
             if leftover.is_dir():
                 shutil.rmtree(leftover)
+
+
+def _remove_leftovers(cache_dir: Path) -> None:
+    """Removes what killed preparations of any set left, if nobody is preparing that set."""
+    for path in cache_dir.glob(".*." + "[0-9a-f]" * 16):
+        with suppress(OSError):
+            descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path)
+            finally:
+                os.close(descriptor)
 
 
 def _beside(folder: Path) -> Path:
@@ -217,5 +310,5 @@ def _naming(cache_dir: Path) -> Iterator[None]:
     except OSError as reason:
         raise DataError(
             f"prepared pictures cannot be written to {cache_dir} ({reason}); make room there or "
-            "choose another folder with cache_dir"
+            "choose another folder by --cache_dir"
         ) from reason

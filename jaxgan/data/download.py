@@ -1,17 +1,15 @@
-"""Fetching the few files that the library knows where to find."""
+"""Where data are unless the caller says otherwise, and downloading."""
 
 import hashlib
 import os
-import tempfile
 import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
-from jaxgan.data.errors import DataError
+from jaxgan import bars, files
+from jaxgan.errors import DataError
 
 _PATIENCE = 8.0  # seconds for a first answer
 
@@ -23,31 +21,51 @@ class Remote(NamedTuple):
     sha256: str
 
 
-def fetch(remote: Remote, path: Path, remedy: str) -> None:
-    """Downloads `remote` to `path`, whole or not at all.
+def default_data_dir() -> Path:
+    """$JAXGAN_DATA, or `jaxgan/data` in the user's cache folder."""
+    named = os.environ.get("JAXGAN_DATA")
+    return Path(named).expanduser() if named else _user_cache() / "data"
 
-    Raises `DataError` within seconds if there is no network, and if the content is not the known
-    one; `remedy` says in the message what to do by hand.
+
+def default_cache_dir() -> Path:
+    """`jaxgan/prepared` in the user's cache folder."""
+    return _user_cache() / "prepared"
+
+
+def fetch(remote: Remote, path: Path, remedy: str) -> None:
+    """Downloads a file, whole or not at all.
+
+    Args:
+      remote: what to download.
+      path: where to; missing folders are made.
+      remedy: what to do by hand if it fails, for the message.
+
+    Raises:
+      DataError: within seconds if there is no network, and if the content is not the known one.
     """
     require_reachable(remote.url, remedy)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with files.whole(path, "wb") as file:
             found = _copy(remote.url, file)
-        if found != remote.sha256:
-            raise DataError(
-                f"{remote.url} has the SHA-256 {found} and not {remote.sha256}; {remedy}"
-            )
-        os.replace(temporary, path)
+            if found != remote.sha256:
+                raise DataError(
+                    f"{remote.url} has the SHA-256 {found} and not {remote.sha256}; {remedy}"
+                )
     except OSError as reason:
         raise DataError(f"downloading {remote.url} failed ({reason}); {remedy}") from reason
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def require_reachable(url: str, remedy: str) -> None:
-    """Raises `DataError` unless `url` answers within seconds, whatever it answers."""
+    """Asks a server for any answer.
+
+    Args:
+      url: what to ask for.
+      remedy: what to do by hand if it does not answer, for the message.
+
+    Raises:
+      DataError: if there is no answer within seconds.
+    """
     reasons = []
 
     def ask() -> None:
@@ -69,12 +87,16 @@ def require_reachable(url: str, remedy: str) -> None:
         raise DataError(f"{url} cannot be reached ({reasons[0]}); {remedy}")
 
 
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgan"
+
+
 def _copy(url: str, file) -> str:
     checksum = hashlib.sha256()
     with urllib.request.urlopen(url, timeout=_PATIENCE) as response:
         total = int(response.headers.get("Content-Length", 0)) or None
         name = url.rsplit("/", 1)[-1]
-        with tqdm(total=total, desc=name, unit="B", unit_scale=True, disable=None) as bar:
+        with bars.bar(total, "B", delay=2, desc=name, unit_scale=True) as bar:
             while block := response.read(1 << 20):
                 checksum.update(block)
                 file.write(block)

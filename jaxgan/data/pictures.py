@@ -1,4 +1,4 @@
-"""Any picture, as a square of uint8."""
+"""Pictures of any shape and kind, made square, uint8."""
 
 import io
 import logging
@@ -8,13 +8,16 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
-from jaxgan.data.parallel import ordered_map
+from jaxgan.data.cache import ordered_map
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+SUFFIXES_1 = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # what jaxgan 0.1 read
+SUFFIXES = (*SUFFIXES_1, ".tif", ".tiff", ".gif", *[".avif"] * features.check("avif"))
+PASSED_OVER = {".avif", ".heic", ".heif", ".jxl", ".jp2", ".svg", ".psd", ".tga", ".ico", ".dng"}
+"""Endings of pictures that are not read, unless they are in `SUFFIXES`; so that they are said."""
 
-# What Pillow is known to raise on damaged pictures (UnidentifiedImageError is an OSError).
+# What Pillow is known to raise on damaged pictures.
 _DAMAGE = (
     OSError,
     SyntaxError,
@@ -22,11 +25,12 @@ _DAMAGE = (
     EOFError,
     IndexError,
     KeyError,
+    TypeError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
-
 
 _log = logging.getLogger(__name__)
 
@@ -51,12 +55,25 @@ def stretch(picture: Image.Image, size: int) -> Image.Image:
     return _resize(picture, size, (0, 0, *picture.size))
 
 
-def decode(data: bytes, size: int, fit: Fit = square) -> np.ndarray:
-    """The picture in `data` as RGB, `[size, size, 3]` uint8.
+def looks_like_picture(name: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
+    """Whether a file's name ends as a picture's does."""
+    return name.lower().endswith(suffixes)
 
-    The first frame of an animation, turned as its EXIF orientation says; transparency over white;
-    16 bits scaled to 8; grey, palette and CMYK converted; made square by `fit`: the
-    central square resized, or the whole with `stretch`. Raises `CorruptPicture`, with the reason.
+
+def decode(data: bytes, size: int, fit: Fit = square, channels: int = 3) -> np.ndarray:
+    """A picture as RGB or gray, `[size, size, channels]` uint8.
+
+    Of an animation it is the first frame. The picture is turned as its EXIF orientation says,
+    transparency is laid over white, 16 bits are scaled to 8, and gray, palette and CMYK converted.
+
+    Args:
+      data: the bytes of a file.
+      size: pixels on a side.
+      fit: how the picture becomes square: `square` or `stretch`.
+      channels: 3, or 1 for its luminance.
+
+    Raises:
+      CorruptPicture: with the reason, if the bytes are not a whole picture.
     """
     if not data:
         raise CorruptPicture("zero bytes")
@@ -66,19 +83,24 @@ def decode(data: bytes, size: int, fit: Fit = square) -> np.ndarray:
             # so that the averaging still does the last step.
             picture.draft(None, (2 * size, 2 * size))
             picture = ImageOps.exif_transpose(picture)
-            return np.asarray(fit(_to_rgb(picture), size))
+            picture = _to_rgb(picture)
+            if channels == 1:
+                return np.asarray(fit(picture.convert("L"), size))[..., None]
+            return np.asarray(fit(picture, size))
+    except UnidentifiedImageError as reason:  # whose text is an address in memory
+        raise CorruptPicture("no known kind of picture") from reason
     except _DAMAGE as reason:
         raise CorruptPicture(f"{type(reason).__name__}: {reason}") from reason
 
 
 def shorter_side(data: bytes) -> int:
-    """Its length in pixels, for a picture that `decode` takes."""
+    """The length in pixels of the shorter side of a picture that `decode` takes."""
     with Image.open(io.BytesIO(data)) as picture:
         return min(picture.size)
 
 
 def warn_of_enlarged(count: int, total: int, source: object, size: int) -> None:
-    """Says that `count` of the `total` pictures of a source are smaller than `size`, if any are."""
+    """Warns that `count` of a source's `total` pictures are smaller than `size`, if any are."""
     if count:
         _log.warning(
             "%d of %d pictures in %s are smaller than %d px and are enlarged: they stay blurred, "
@@ -88,14 +110,18 @@ def warn_of_enlarged(count: int, total: int, source: object, size: int) -> None:
 
 
 def resize_one(image: np.ndarray, size: int) -> np.ndarray:
-    """`square` for an array `[H, W, C]` uint8 with 1, 3 or 4 channels; 4 go over white."""
+    """The central square of an array `[H, W, C]` uint8, resized; 4 channels are laid over white.
+
+    Returns:
+      `[size, size, 1]` uint8 for one channel, `[size, size, 3]` for 3 or 4.
+    """
     if image.shape[-1] == 1:
         return np.asarray(square(Image.fromarray(image[..., 0]), size))[..., None]
     return np.asarray(square(_to_rgb(Image.fromarray(image)), size))
 
 
 def resize_all(images: np.ndarray, size: int, source: object) -> np.ndarray:
-    """`resize_one` for `[N, H, W, C]`, of which `source` says where they are from."""
+    """`resize_one` for `[N, H, W, C]`; `source` names them in a warning if they are enlarged."""
     if images.shape[1:3] == (size, size):
         return images
     if min(images.shape[1:3]) < size:
@@ -120,6 +146,8 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         return Image.fromarray(
             np.clip((deep * 255 + 32767) // 65535, 0, 255).astype(np.uint8)
         ).convert("RGB")
+    if picture.mode == "F":
+        raise ValueError("its numbers are floats; save it with 8 or 16 bits")
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, "white")

@@ -1,8 +1,8 @@
 """Self-attention over the positions of a map. Zhang et al., "Self-Attention Generative Adversarial
 Networks", 2019, arXiv:1805.08318.
 
-The defaults are the official code's: values of half the width, keys and values pooled. Values of
-the full width without pooling are a widespread PyTorch port's.
+The defaults are the official code's: values of half the width, keys and values pooled. A widespread
+PyTorch port has values of the full width and does not pool.
 """
 
 from __future__ import annotations
@@ -14,11 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
+from jaxgan.layers.cpu.attention import in_pieces
 from jaxgan.layers.spectral import SpectralConv
-
-# On a CPU a batch is worked through in pieces whose weights, so many numbers, stay in the cache; in
-# at most so many pieces, since each of them is compiled.
-_TABLE, _PIECES = 2**20, 8
 
 
 def attend(query: Array, key: Array, value: Array) -> Array:
@@ -27,20 +24,21 @@ def attend(query: Array, key: Array, value: Array) -> Array:
     All are of one dtype. As in the paper, the products are not divided by the square root of K.
     The softmax is taken in float32 or better. It cannot be differentiated forward (`jax.jvp`).
     """
-    if jax.default_backend() != "cpu":
-        return _attend_at_once(query, key, value)
-    size = max(-(-len(query) // _PIECES), _TABLE // (query.shape[1] * key.shape[1]))
-    pieces = [slice(start, start + size) for start in range(0, len(query), size)]
-    return jnp.concatenate([_attend_at_once(query[p], key[p], value[p]) for p in pieces])
+    return lax.platform_dependent(query, key, value, cpu=_attend_in_pieces, default=attend_at_once)
+
+
+def _attend_in_pieces(query: Array, key: Array, value: Array) -> Array:
+    return in_pieces(attend_at_once, query, key, value)
 
 
 @jax.custom_vjp
-def _attend_at_once(query, key, value):
-    return _attend(query, key, value)[0]
+def attend_at_once(query: Array, key: Array, value: Array) -> Array:
+    """Computes `attend` with the weights of the whole batch in memory."""
+    return _forward(query, key, value)[0]
 
 
-def _attend(query, key, value):
-    """The forward pass. Divides what is read, which is smaller than the table of weights."""
+def _forward(query, key, value):
+    # What is read is divided, which is smaller than the table of weights.
     wide = jnp.promote_types(query.dtype, jnp.float32)
     products = jnp.einsum("bnk,bmk->bnm", query, key, preferred_element_type=wide)
     weights = jnp.exp(products - products.max(-1, keepdims=True))
@@ -50,17 +48,18 @@ def _attend(query, key, value):
     return read.astype(value.dtype), (query, key, value, weights, total, read)
 
 
-def _attend_back(saved, d):
+def _backward(saved, d):
     query, key, value, weights, total, read = saved
     inner = jnp.einsum("bnv,bmv->bnm", d, value, preferred_element_type=total.dtype)
-    # Softmax's own sum, of weights and `inner` over M, from what is smaller.
+    # The sum over M in softmax's derivative, of weights times `inner`, from what is smaller.
     shift = (d * read).sum(-1, keepdims=True)
     to_products = (weights * ((inner - shift) / total)).astype(d.dtype)
     to_query = jnp.einsum("bnm,bmk->bnk", to_products, key)
-    return to_query, _gathered(to_products, query), _gathered(weights, (d / total).astype(d.dtype))
+    to_value = _sum_over_queries(weights, (d / total).astype(d.dtype))
+    return to_query, _sum_over_queries(to_products, query), to_value
 
 
-def _gathered(table: Array, x: Array) -> Array:
+def _sum_over_queries(table: Array, x: Array) -> Array:
     """[B, N, M], [B, N, C] -> [B, M, C]: the sum over N."""
     # The barrier keeps XLA from merging the swap into the product: a CPU would then transpose
     # the table, which takes four times as long.
@@ -68,13 +67,13 @@ def _gathered(table: Array, x: Array) -> Array:
     return lax.optimization_barrier(product).swapaxes(1, 2)
 
 
-_attend_at_once.defvjp(_attend, _attend_back)
+attend_at_once.defvjp(_forward, _backward)
 
 
 class SelfAttention(nn.Module):
     """Adds to each position what it reads at all positions: x + gain * attention(x).
 
-    Its 1x1 convolutions "query", "key", "value" and "out" are spectrally normalised and without
+    Its 1x1 convolutions "query", "key", "value" and "out" are spectrally normalized and without
     bias. The scalar parameter "gain" starts at zero, so the layer starts as the identity; it is
     what to log to see whether attention is used.
 

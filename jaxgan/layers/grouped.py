@@ -1,9 +1,8 @@
-"""Grouped convolution: every group of channels has a kernel of its own."""
+"""Grouped convolution: every group of channels has its kernel."""
 
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
@@ -11,19 +10,25 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxgan.layers.conv import cast
+from jaxgan.layers import cpu
+from jaxgan.layers.conv import kernel_of
+from jaxgan.layers.cpu import grouped, lowering
+from jaxgan.layers.cpu.lowering import Axis
+
+LANES = 128
+"""Channels that a TPU computes at a time; smaller groups would leave the rest of them idle."""
 
 
-def grouped_conv(x: Array, w: Array) -> Array:
+def grouped_conv(x: Array, w: Array, *, by_xla: bool = False) -> Array:
     """Convolves every group of channels by itself; the size stays.
 
-    On a CPU XLA's own weight gradient is a thousand times slower than this one, which is products
-    of matrices, a batch of one for each group; it cannot be differentiated forward (`jax.jvp`).
+    It cannot be differentiated forward (`jax.jvp`).
 
     Args:
       x: [B, H, W, I], floating point.
       w: [k, k, I / groups, O], k odd, the outputs of the first group first; cast to the dtype of
         `x`. A PyTorch weight [O, I / groups, k, k] becomes this by `permute(2, 3, 1, 0)`.
+      by_xla: as in `conv.conv`.
 
     Returns:
       [B, H, W, O] in the dtype of `x`.
@@ -31,28 +36,116 @@ def grouped_conv(x: Array, w: Array) -> Array:
     Raises:
       ValueError: if the channels cannot be divided into such groups.
     """
-    inputs, (kernel, _, size, outputs) = x.shape[-1], w.shape
+    inputs, (*_, size, outputs) = x.shape[-1], w.shape
     if inputs % size or outputs % (inputs // size):
         raise ValueError(
             f"grouped_conv: {inputs} channels into {outputs} cannot be divided into groups of "
             f"{size}; use multiples of {size}"
         )
-    groups = inputs // size
-    if jax.default_backend() != "cpu":
-        around = [((kernel - 1) // 2, kernel // 2)] * 2
-        layout = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(
-            x,
-            w.astype(x.dtype),
-            (1, 1),
-            around,
-            dimension_numbers=layout,
-            feature_group_count=groups,
-        )
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    by_group = w.astype(x.dtype).astype(wide).reshape(kernel, kernel, size, groups, -1)
-    y = _conv(_split(x.astype(wide), groups), by_group.transpose(3, 0, 1, 2, 4))
-    return _join(y).astype(x.dtype)
+    run = (
+        functools.partial(_by_xla, inputs // size)
+        if by_xla
+        else functools.partial(_conv, inputs // size)
+    )
+    return run(x, w.astype(x.dtype))
+
+
+# Two bilinear maps closed under differentiation, as in `bilinear.py`. The derivative by x is a
+# convolution of y with mirrored kernels, so no third map is needed.
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _conv(groups: int, x: Array, w: Array) -> Array:
+    """[B, H, W, I] and [k, k, I / groups, O] -> [B, H, W, O]."""
+    here, tpu, elsewhere = _ways_of_conv(groups)
+    return lax.platform_dependent(x, w, cpu=here, tpu=tpu, default=elsewhere)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _weights(groups: int, kernel: int, x: Array, y: Array) -> Array:
+    """[B, H, W, I] and [B, H, W, O] -> [k, k, I / groups, O]."""
+    here, tpu, elsewhere = _ways_of_weights(groups, kernel)
+    return lax.platform_dependent(x, y, cpu=here, tpu=tpu, default=elsewhere)
+
+
+# The same functions for the same groups, so that JAX traces each of them once.
+@functools.cache
+def _ways_of_conv(groups):
+    here = cpu.wide(functools.partial(grouped.conv, groups))
+    return here, functools.partial(_in_lanes, groups), functools.partial(_by_xla, groups)
+
+
+@functools.cache
+def _ways_of_weights(groups, kernel):
+    here = cpu.wide(functools.partial(grouped.weights, groups, kernel))
+    tpu = functools.partial(_weights_in_lanes, groups, kernel)
+    return here, tpu, functools.partial(_weights_by_xla, groups, kernel)
+
+
+def _by_xla(groups: int, x: Array, w: Array) -> Array:
+    window = tuple(Axis(side, w.shape[0], 1, w.shape[0] // 2) for side in x.shape[1:3])
+    return lowering.conv_by_xla(window, x, w, groups)
+
+
+def _weights_by_xla(groups: int, kernel: int, x: Array, y: Array) -> Array:
+    shape = (kernel, kernel, x.shape[-1] // groups, y.shape[-1])
+    conv = functools.partial(_by_xla, groups, x)
+    return jax.linear_transpose(conv, jax.ShapeDtypeStruct(shape, x.dtype))(y)[0]
+
+
+def _side(groups: int, x: Array, y: Array) -> int:
+    """How many groups are computed as one, so that they fill the lanes; 1 if that is not so."""
+    inputs, outputs = x.shape[-1] // groups, y.shape[-1] // groups
+    side = LANES // inputs if inputs == outputs and LANES % inputs == 0 else 1
+    return side if side > 1 and groups % side == 0 else 1
+
+
+def _in_lanes(groups: int, x: Array, w: Array) -> Array:
+    """With kernels that are zero between the groups that are computed as one."""
+    side, (kernel, _, size, outputs) = _side(groups, x, w), w.shape
+    if side == 1:
+        return _by_xla(groups, x, w)
+    apart = w.reshape(kernel, kernel, size, groups // side, side, size)
+    joined = jnp.einsum("hwigno,mn->hwmigno", apart, jnp.eye(side, dtype=w.dtype))
+    return _by_xla(groups // side, x, joined.reshape(kernel, kernel, LANES, outputs))
+
+
+def _weights_in_lanes(groups: int, kernel: int, x: Array, y: Array) -> Array:
+    side, size = _side(groups, x, y), x.shape[-1] // groups
+    if side == 1:
+        return _weights_by_xla(groups, kernel, x, y)
+    joined = _weights_by_xla(groups // side, kernel, x, y)
+    joined = joined.reshape(kernel, kernel, side, size, groups // side, side, size)
+    w = jnp.einsum("hwmigmo->hwigmo", joined)
+    return w.reshape(kernel, kernel, size, -1)
+
+
+def _mirrored(groups: int, w: Array) -> Array:
+    """[k, k, I / groups, O] -> [k, k, O / groups, I]."""
+    apart = jnp.flip(w, (0, 1)).reshape(*w.shape[:3], groups, -1)
+    return apart.transpose(0, 1, 4, 3, 2).reshape(*w.shape[:2], apart.shape[-1], -1)
+
+
+def _conv_forward(groups, x, w):
+    return _conv(groups, x, w), (x, w)
+
+
+def _conv_back(groups, saved, d):
+    x, w = saved
+    return _conv(groups, d, _mirrored(groups, w)), _weights(groups, w.shape[0], x, d)
+
+
+def _weights_forward(groups, kernel, x, y):
+    return _weights(groups, kernel, x, y), (x, y)
+
+
+def _weights_back(groups, _, saved, d):
+    x, y = saved
+    return _conv(groups, y, _mirrored(groups, d)), _conv(groups, x, d)
+
+
+_conv.defvjp(_conv_forward, _conv_back)
+_weights.defvjp(_weights_forward, _weights_back)
 
 
 class GroupedConv(nn.Module):
@@ -62,87 +155,15 @@ class GroupedConv(nn.Module):
       features: number of output channels.
       group: how many channels a group has.
       kernel: extent of the kernel, odd.
-      kernel_init: its initialiser.
-      dtype: dtype of the computation and the result; None keeps the input's.
+      kernel_init: its initializer.
     """
 
     features: int
     group: int = 16
     kernel: int = 3
     kernel_init: Callable = nn.initializers.lecun_normal()
-    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[B, H, W, I] -> [B, H, W, features]. Raises ValueError if groups do not fit."""
-        shape = (self.kernel, self.kernel, self.group, self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        return grouped_conv(cast(x, self.dtype), kernel)
-
-
-def _split(x: Array, groups: int) -> Array:
-    """[B, H, W, G * I] -> [G, B, H, W, I]."""
-    return x.reshape(*x.shape[:3], groups, -1).transpose(3, 0, 1, 2, 4)
-
-
-def _join(y: Array) -> Array:
-    """[G, B, H, W, O] -> [B, H, W, G * O]."""
-    return y.transpose(1, 2, 3, 0, 4).reshape(*y.shape[1:4], -1)
-
-
-# Two bilinear maps closed under differentiation: with the maps x [G, B, H, W, I] and
-# y [G, B, H, W, O] and the kernels w [G, k, k, I, O], both are read off one trilinear form, as in
-# `bilinear.py`; what leaves out x is the first again, with mirrored kernels.
-
-
-@jax.custom_vjp
-def _conv(x: Array, w: Array) -> Array:
-    """One product for what each row adds to the k rows around it, and their sum."""
-    groups, batch, height, width, _ = x.shape
-    kernel, outputs = w.shape[1], w.shape[-1]
-    rows = _along(x, 3, kernel)
-    columns = math.prod(w.shape[2:4])
-    w = w.transpose(0, 2, 3, 1, 4).reshape(groups, columns, kernel * outputs)
-    y = (rows.reshape(groups, -1, columns) @ w).reshape(*x.shape[:4], kernel, outputs)
-    half = kernel // 2
-    around = [(0, 0)] * 2 + [(half, half)] + [(0, 0)] * 2
-    return sum(jnp.pad(y[..., i, :], around)[:, :, i : i + height] for i in range(kernel))
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _weights(kernel: int, x: Array, y: Array) -> Array:
-    """One product of what each position sees along its row with what sees it along its column."""
-    groups, inputs, outputs = x.shape[0], x.shape[-1], y.shape[-1]
-    rows = _along(x, 3, kernel).reshape(groups, -1, kernel * inputs)
-    columns = _along(y, 2, kernel).reshape(groups, -1, kernel * outputs)
-    w = rows.swapaxes(1, 2) @ columns
-    w = w.reshape(groups, kernel, inputs, kernel, outputs)
-    # y's row i + half sees x's row as one above it: from below.
-    return jnp.flip(w, 3).transpose(0, 3, 1, 2, 4)
-
-
-def _along(x: Array, axis: int, kernel: int) -> Array:
-    """Each position's neighbours along an axis: [G, B, H, W, C] -> [G, B, H, W, k * C]."""
-    half, size = kernel // 2, x.shape[axis]
-    around = [(0, 0)] * x.ndim
-    around[axis] = (half, half)
-    x = jnp.pad(x, around)
-    return jnp.concatenate([lax.slice_in_dim(x, i, i + size, axis=axis) for i in range(kernel)], -1)
-
-
-def _mirrored(w: Array) -> Array:
-    return jnp.flip(w, (1, 2)).swapaxes(3, 4)
-
-
-def _conv_back(saved, d):
-    x, w = saved
-    return _conv(d, _mirrored(w)), _weights(w.shape[1], x, d)
-
-
-def _weights_back(_, saved, d):
-    x, y = saved
-    return _conv(y, _mirrored(d)), _conv(x, d)
-
-
-_conv.defvjp(lambda x, w: (_conv(x, w), (x, w)), _conv_back)
-_weights.defvjp(lambda kernel, x, y: (_weights(kernel, x, y), (x, y)), _weights_back)
+        return grouped_conv(x, kernel_of(self, x, self.group, self.features))

@@ -1,4 +1,4 @@
-"""What an example has in common with the others of its batch.
+"""Layers in which an example sees the others of its batch.
 
 Minibatch discrimination: Salimans et al., "Improved Techniques for Training GANs", 2016,
 arXiv:1606.03498, section 3.2. Minibatch standard deviation: Karras et al., "Progressive Growing of
@@ -20,27 +20,24 @@ from jax import Array, lax
 
 from jaxgan.errors import UsageError
 
-# Of the table of differences [n, n, dims, kernels], this many numbers are made at a time: on a CPU
-# what its cache keeps, elsewhere enough to fill the machine.
-_BLOCK = 2**18
-_BLOCK_OF_ACCELERATOR = 2**24
+_Rows = tuple[int, int]
 
 
-def similarity(m: Array, *, group: int | None = None, include_self: bool = True) -> Array:
-    """Sums, over the examples of a group, how near they are: exp(-|m_i - m_j|_1) for each kernel.
+def similarity(m: Array, *, group: int | None = None, block: int | None = None) -> Array:
+    """Sums exp(-|m_i - m_j|_1), how near two examples are, over the examples j of i's group.
 
-    Never holds more than a part of the table of pairs. Can be differentiated twice in reverse;
-    where two examples are equal, the subgradient of the distance is 0.
+    Never holds more than a part of the table of differences [group, group, dims, kernels]. Can be
+    differentiated twice in reverse; where two examples are equal, the distance has the slope 0.
 
     Args:
       m: [B, kernels, dims].
       group: examples in a group; None is the whole batch of the device.
-      include_self: whether an example counts as near itself, which adds 1, as in the paper's
-        equation; its official code leaves it out.
+      block: about how many numbers of the table are made at a time; None is on a CPU what its
+        cache keeps, elsewhere enough to fill the machine.
 
     Returns:
-      [B, kernels] in the dtype of m, sums taken in float32 or better; in [1, group], or less 1
-      without itself.
+      [B, kernels] in the dtype of m, in [1, group], with sums taken in float32 or better. As in the
+      paper's equation an example counts as near itself; the official code leaves that out.
 
     Raises:
       UsageError: if the batch cannot be divided into groups.
@@ -48,18 +45,19 @@ def similarity(m: Array, *, group: int | None = None, include_self: bool = True)
     batch, kernels, dims = m.shape
     group = _group_size(batch, group, "minibatch discrimination")
     wide = m.astype(jnp.promote_types(m.dtype, jnp.float32))
-    # A group is no more than further kernels to the sums, and so need not be an axis of its own.
+    # To the sums, other groups are like other kernels: [group, dims, groups * kernels].
     wide = wide.reshape(-1, group, kernels, dims).transpose(1, 3, 0, 2).reshape(group, dims, -1)
-    near = _similarity(_rows(wide), wide)
+    near = _similarity(_rows(wide, block), wide)
     near = near.reshape(group, -1, kernels).swapaxes(0, 1).reshape(batch, kernels)
-    return (near if include_self else near - 1).astype(m.dtype)
+    return near.astype(m.dtype)
 
 
 def minibatch_stddev(x: Array, *, group: int | None) -> Array:
     """Appends the mean standard deviation within the group as one more channel.
 
-    Over the examples of a group, biased, with 1e-8 under the root; then averaged over positions and
-    channels. The official code's groups interleave; these are contiguous.
+    The standard deviation over the examples of a group is biased, with 1e-8 under the root, and
+    averaged over positions and channels. The official code's groups interleave; these are
+    contiguous.
 
     Args:
       x: [B, H, W, C].
@@ -81,7 +79,7 @@ def minibatch_stddev(x: Array, *, group: int | None) -> Array:
 
 
 class MinibatchDiscrimination(nn.Module):
-    """Appends to each example's features how near it is to the others of its group.
+    """Appends to each example's features its `similarity` to its group.
 
     The defaults are the official code's sizes in the paper's form. The code also divides by learned
     norms, sets scale and bias by the first batch, and leaves out the example itself.
@@ -89,15 +87,14 @@ class MinibatchDiscrimination(nn.Module):
     Attributes:
       kernels: how many similarities are appended.
       dims: dimensions of the space in which each is measured.
-      group, include_self: as in `similarity`.
-      kernel_init: initialiser of "kernel" [F, kernels, dims], float32; by default columns of about
+      group: as in `similarity`.
+      kernel_init: initializer of "kernel" [F, kernels, dims], float32; by default columns of about
         unit length, as in the official code.
     """
 
     kernels: int = 100
     dims: int = 5
     group: int | None = None
-    include_self: bool = True
     kernel_init: Callable = nn.initializers.variance_scaling(
         1.0, "fan_in", "normal", in_axis=0, out_axis=(1, 2)
     )
@@ -110,38 +107,46 @@ class MinibatchDiscrimination(nn.Module):
         m = x @ kernel.reshape(x.shape[-1], -1).astype(x.dtype)
         # Parameters may be made with any batch.
         group = None if self.is_initializing() else self.group
-        near = similarity(m.reshape(-1, *shape[1:]), group=group, include_self=self.include_self)
+        near = similarity(m.reshape(-1, *shape[1:]), group=group)
         return jnp.concatenate([x, near], -1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _similarity(rows: int, m: Array) -> Array:
-    """[n, dims, kernels] -> [n, kernels], with `rows` rows of the table of pairs at a time."""
+def _similarity(rows: _Rows, m: Array) -> Array:
+    """[n, dims, kernels] -> [n, kernels], with so many rows of the table of pairs at a time."""
+    return _by_platform(_sums, rows, m)
 
-    def block(some: Array) -> Array:
-        return _pairs(some[:, None] - m).sum(1)
+
+def _by_platform(function: Callable, rows: _Rows, *arrays: Array) -> Array:
+    here, elsewhere = (functools.partial(function, count) for count in rows)
+    return lax.platform_dependent(*arrays, cpu=here, default=elsewhere)
+
+
+def _sums(rows: int, m: Array) -> Array:
+    def block(part: Array) -> Array:
+        return _pairs(part[:, None] - m).sum(1)
 
     return _by_blocks(rows, block, m)
 
 
-def _forward(rows: int, m: Array) -> tuple[Array, Array]:
-    return _similarity(rows, m), m
+def _backward(rows: _Rows, m: Array, by_sums: Array) -> tuple[Array]:
+    return (_by_platform(_pulls, rows, m, by_sums),)
 
 
-def _backward(rows: int, m: Array, by_sums: Array) -> tuple[Array]:
-    # The table is symmetric, so the gradient is one sum over rows that are computed anew: of
+def _pulls(rows: int, m: Array, by_sums: Array) -> Array:
+    # The table is symmetric, so the gradient is one sum over rows that are computed again: of
     # -(g_i + g_j) exp(-|m_i - m_j|_1) sign(m_i - m_j).
-    def block(some: Array, g: Array) -> Array:
-        difference = some[:, None] - m
+    def block(part: Array, g: Array) -> Array:
+        difference = part[:, None] - m
         pull = (_pairs(difference) * (g[:, None] + by_sums))[:, :, None]
         # A third of the time that a product with the sign takes.
         return jnp.where(difference > 0, -pull, jnp.where(difference < 0, pull, 0)).sum(1)
 
-    # Computed anew also for second derivatives, which would else keep every block.
-    return (_by_blocks(rows, jax.checkpoint(block, prevent_cse=False), m, by_sums),)
+    # Computed again also for second derivatives, which would otherwise keep every block.
+    return _by_blocks(rows, jax.checkpoint(block, prevent_cse=False), m, by_sums)
 
 
-_similarity.defvjp(_forward, _backward)
+_similarity.defvjp(lambda rows, m: (_similarity(rows, m), m), _backward)
 
 
 def _pairs(difference: Array) -> Array:
@@ -154,7 +159,7 @@ def _absolute(x: Array) -> Array:
     return jnp.abs(x)
 
 
-# JAX's own has the slope 1 at 0.
+# That of JAX has the slope 1 at 0.
 _absolute.defjvps(lambda tangent, _, x: tangent * jnp.sign(x))
 
 
@@ -171,9 +176,12 @@ def _by_blocks(rows: int, function: Callable, *arrays: Array) -> Array:
     return out.reshape(-1, *out.shape[2:])[:count]
 
 
-def _rows(m: Array) -> int:
-    """How many rows of the table make a block."""
-    block = _BLOCK if jax.default_backend() == "cpu" else _BLOCK_OF_ACCELERATOR
+def _rows(m: Array, block: int | None) -> _Rows:
+    """How many rows of the table make a block on a CPU, and how many elsewhere."""
+    return _rows_of(m, block or 2**18), _rows_of(m, block or 2**24)
+
+
+def _rows_of(m, block):
     # On a CPU a single row would be summed without vector instructions, and a single block, no
     # longer a loop's body, would be fused so that it computes each exponential many times.
     blocks = max(2, -(-len(m) // max(2, block // m.size)))

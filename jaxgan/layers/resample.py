@@ -2,17 +2,18 @@
 
 The filters are StyleGAN2's (Karras et al., "Analyzing and Improving the Image Quality of StyleGAN",
 2020, arXiv:1912.04958), with the padding and gain of its official upfirdn2d: a filter is given by
-its taps along one axis, of which only the ratios matter, and a map is zero outside. The default is
-R3GAN's, too: its official code convolves the [1, 2, 1] of its options with [1, 1].
+its taps along one axis, of which only the ratios matter, and maps are padded with zeros. R3GAN uses
+the default too: its official code convolves the [1, 2, 1] of its options with [1, 1].
 
 A filter runs along one axis after the other, as a sum of shifted maps for each phase of the larger
-map: on a CPU a depthwise convolution takes fifty times as long, and more. The derivative is the
-adjoint filter and as fast, to any order; forward (`jax.jvp`) it cannot be taken.
+map: on a CPU a depthwise convolution takes more than fifty times as long. The derivative, to any
+order, is the adjoint filter and as fast. It cannot be differentiated forward (`jax.jvp`).
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -26,17 +27,21 @@ TAPS: Taps = (1, 3, 3, 1)
 
 
 def upsample(x: Array, taps: Taps = TAPS) -> Array:
-    """[B, H, W, C] -> [B, 2 H, 2 W, C]: zeros in between, then the filter with gain 4."""
+    """[B, H, W, C] -> [B, 2 H, 2 W, C]: inserts zeros, then filters with gain 4."""
     return _resample(x, taps, (len(taps) + 1) // 2, (len(taps) - 2) // 2, up=2, gain=4)
 
 
 def downsample(x: Array, taps: Taps = TAPS) -> Array:
-    """[B, H, W, C] -> [B, H / 2, W / 2, C]: the filter, of which every other number is kept."""
+    """[B, H, W, C] -> [B, H / 2, W / 2, C]: filters and keeps every other row and column.
+
+    Sides are rounded down. Raises ValueError if one is less than 2.
+    """
+    _check_sides("downsample", x)
     return _resample(x, taps, (len(taps) - 1) // 2, (len(taps) - 2) // 2, down=2)
 
 
 def blur(x: Array, taps: Taps = TAPS) -> Array:
-    """[B, H, W, C] -> [B, H, W, C]: the filter; StyleGAN's has the taps (1, 2, 1)."""
+    """[B, H, W, C] -> [B, H, W, C]: filters; StyleGAN's taps are (1, 2, 1)."""
     return _resample(x, taps, len(taps) // 2, (len(taps) - 1) // 2)
 
 
@@ -73,8 +78,12 @@ def conv_downsample(x: Array, w: Array, taps: Taps = TAPS) -> Array:
       taps: of the filter.
 
     Returns:
-      [B, H / 2, W / 2, O].
+      [B, H / 2, W / 2, O], rounded down.
+
+    Raises:
+      ValueError: if a side is less than 2.
     """
+    _check_sides("conv_downsample", x)
     if w.shape[:2] == (1, 1):
         return conv(downsample(x, taps), w)
     around = w.shape[0] // 2
@@ -83,18 +92,19 @@ def conv_downsample(x: Array, w: Array, taps: Taps = TAPS) -> Array:
 
 
 def nearest_upsample(x: Array) -> Array:
-    """[B, H, W, C] -> [B, 2 H, 2 W, C], every number four times."""
+    """[B, H, W, C] -> [B, 2 H, 2 W, C]: repeats every pixel four times."""
     return x.repeat(2, 1).repeat(2, 2)
 
 
 def average_downsample(x: Array) -> Array:
-    """[B, H, W, C] -> [B, H / 2, W / 2, C], the mean of four."""
+    """[B, H, W, C] -> [B, H / 2, W / 2, C]: means of 2x2. Raises ValueError for odd sides."""
+    _check_sides("average_downsample", x, even=True)
     batch, height, width, channels = x.shape
     return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean((2, 4))
 
 
 def nearest_upsample_conv(x: Array, w: Array) -> Array:
-    """`conv` of `nearest_upsample`, with less than half of the products.
+    """Computes `conv` of `nearest_upsample` with less than half of the multiplications.
 
     Args:
       x: [B, H, W, I], floating point.
@@ -107,7 +117,7 @@ def nearest_upsample_conv(x: Array, w: Array) -> Array:
 
 
 def conv_average_downsample(x: Array, w: Array) -> Array:
-    """`average_downsample` of `conv`, with less than half of the products.
+    """Computes `average_downsample` of `conv` with less than half of the multiplications.
 
     Args:
       x: [B, H, W, I], floating point.
@@ -115,12 +125,26 @@ def conv_average_downsample(x: Array, w: Array) -> Array:
 
     Returns:
       [B, H / 2, W / 2, O].
+
+    Raises:
+      ValueError: if a side is odd.
     """
+    _check_sides("conv_average_downsample", x, even=True)
     return conv(x, _widened(w) / 4, 2, 1)
 
 
+def _check_sides(name: str, x: Array, *, even: bool = False) -> None:
+    height, width = x.shape[1:3]
+    if min(height, width) < 2 or (even and (height % 2 or width % 2)):
+        allowed = "even" if even else "at least 2"
+        raise ValueError(
+            f"{name}: a map of {height}x{width}, of the input {x.shape}, cannot be halved; both "
+            f"sides must be {allowed}"
+        )
+
+
 def _widened(w: Array) -> Array:
-    """The kernel that convolves sums of four: [3, 3, I, O] -> [4, 4, I, O]."""
+    """[3, 3, I, O] -> [4, 4, I, O]: the kernel, convolved with a 2x2 of ones."""
     for axis in (0, 1):
         around = [(0, 0)] * w.ndim
         ahead, behind = [*around], [*around]
@@ -150,7 +174,7 @@ def _resample(x, taps, before, after, *, up=1, down=1, gain=1):
     """`gain` is that of both axes."""
     if len(taps) < 2:
         raise ValueError(f"a filter has at least 2 taps and got {taps}; (1, 3, 3, 1) is usual")
-    # A filter is convolved with, so its last tap comes first.
+    # Convolution mirrors a filter.
     scaled = tuple(tap * gain**0.5 / sum(taps) for tap in reversed(taps))
     axes = tuple(
         _Fir(n, (n * up + before + after - len(taps)) // down + 1, scaled, up, down, before)
@@ -161,6 +185,37 @@ def _resample(x, taps, before, after, *, up=1, down=1, gain=1):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _separable(axes: tuple[_Fir, _Fir], x: Array) -> Array:
+    everywhere, tpu = _ways(axes)
+    return lax.platform_dependent(x, tpu=tpu, default=everywhere)
+
+
+# The same functions for the same filters, so that JAX traces each of them once.
+@functools.cache
+def _ways(axes: tuple[_Fir, _Fir]) -> tuple[Callable[[Array], Array], ...]:
+    return functools.partial(_shifted, axes), functools.partial(_depthwise, axes)
+
+
+def _depthwise(axes: tuple[_Fir, _Fir], x: Array) -> Array:
+    """One convolution of every channel by itself, in the dtype of x: a TPU has no maps to store."""
+    down, across = axes
+    kernel = jnp.outer(jnp.asarray(down.taps), jnp.asarray(across.taps)).astype(x.dtype)
+    around = [
+        (f.before, f.down * (f.outputs - 1) + len(f.taps) - f.before - f.up * (f.inputs - 1) - 1)
+        for f in axes
+    ]
+    return lax.conv_general_dilated(
+        x,
+        jnp.broadcast_to(kernel[..., None, None], (*kernel.shape, 1, x.shape[-1])),
+        [f.down for f in axes],
+        around,
+        [f.up for f in axes],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
+
+
+def _shifted(axes: tuple[_Fir, _Fir], x: Array) -> Array:
+    """Sums of shifted maps, an axis after the other, in float32 or better."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     for axis, fir in enumerate(axes, 1):
         wide = _by_phases(fir, wide, axis)
@@ -180,8 +235,8 @@ _separable.defvjp(_forward, _backward)
 
 def _by_phases(fir: _Fir, x: Array, axis: int) -> Array:
     rows = -(-fir.outputs // fir.up)
-    # Output up * q + phase sees input down * q + shift by some of the taps, for each a shift.
-    seen = [
+    # For each phase, the taps by which output up * q + phase reads input down * q + shift.
+    read = [
         [
             (tap, (phase * fir.down + t - fir.before) // fir.up)
             for t, tap in enumerate(fir.taps)
@@ -189,7 +244,7 @@ def _by_phases(fir: _Fir, x: Array, axis: int) -> Array:
         ]
         for phase in range(fir.up)
     ]
-    shifts = [shift for pairs in seen for _, shift in pairs]
+    shifts = [shift for pairs in read for _, shift in pairs]
     ahead = -min(shifts)
     span = fir.down * (rows - 1) + 1
     around = [(0, 0, 0)] * x.ndim
@@ -200,7 +255,7 @@ def _by_phases(fir: _Fir, x: Array, axis: int) -> Array:
         start = ahead + shift
         return lax.slice_in_dim(x, start, start + span, fir.down, axis)
 
-    phases = [sum(tap * shifted(shift) for tap, shift in pairs) for pairs in seen]
+    phases = [sum(tap * shifted(shift) for tap, shift in pairs) for pairs in read]
     if fir.up == 1:
         return phases[0]
     y = jnp.stack(phases, axis + 1)

@@ -1,16 +1,17 @@
-"""Spectral normalisation. Miyato et al., "Spectral Normalization for Generative Adversarial
+"""Spectral normalization. Miyato et al., "Spectral Normalization for Generative Adversarial
 Networks", 2018, arXiv:1802.05957.
 
 A kernel, seen as a matrix W [inputs, features], is divided by an estimate v W u of its largest
-singular value. The vectors u and v are the collection "spectral", and nothing else is. A call with
-`refresh` moves them by one power iteration; every other call, at evaluation too, takes them as
-they stand. They are constants to the gradient, as in the paper; SAGAN's TensorFlow code lets the
+singular value. The collection "spectral" holds the vectors u and v and nothing else. A call with
+`refresh` moves them by one power iteration; every other call, at evaluation too, leaves them
+unchanged. They are constants to the gradient, as in the paper; SAGAN's TensorFlow code lets the
 gradient flow through them. A label embedding is a `SpectralDense` without bias, on labels [B, K]
 one-hot or multi-hot: a lookup cannot take a set of tags.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -18,11 +19,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array, lax
 
-from jaxgan.layers.conv import Size, add, bias_of, cast, conv, conv_transpose, kernel_and_bias
+from jaxgan.layers.conv import (
+    Conv,
+    ConvTranspose,
+    Dense,
+    conv_layer,
+    conv_transpose_layer,
+    dense_layer,
+)
 
 COLLECTION = "spectral"
 
-# So many that the first estimate is of use to a call that comes before any refresh.
+# Enough for the first estimate to serve a call that comes before any refresh.
 _ITERATIONS_AT_INIT = 15
 _EPSILON = 1e-12
 
@@ -38,14 +46,14 @@ def spectral_norm(matrix: Array, u: Array, v: Array) -> Array:
     return lax.stop_gradient(v) @ matrix @ lax.stop_gradient(u)
 
 
-def normalised(
+def normalized(
     module: nn.Module, kernel: Array, *, refresh: bool, features_axis: int = -1
 ) -> Array:
     """Returns the module's kernel divided by its spectral norm.
 
-    Declares "u" [features] and "v" [inputs] in the collection "spectral" of the module, one pair a
-    module. They start as a truncated normal u (a draw from the "params" stream) after some
-    iterations; a `refresh` at initialisation adds none.
+    Declares "u" [features] and "v" [inputs] in the module's collection "spectral". They start as a
+    truncated normal u, drawn from the "params" stream, after 15 iterations; a `refresh` at
+    initialization adds none.
 
     Args:
       module: the compact module that is being called.
@@ -72,80 +80,60 @@ def _unit(x: Array) -> Array:
     return x / jnp.maximum(jnp.linalg.norm(x), _EPSILON)
 
 
-class SpectralDense(nn.Module):
-    """Dense layer whose kernel is divided by its spectral norm; also an embedding of labels.
+class SpectralDense(Dense):
+    """`Dense` whose kernel is divided by its spectral norm; also an embedding of labels.
 
-    Attributes:
-      features: number of outputs.
-      use_bias: whether to add a bias; it is not normalised.
-      kernel_init: initialiser of "kernel" [in, features], float32; SAGAN's by default.
-      dtype: dtype of the computation and the result; None keeps the input's.
+    Attributes: those of `Dense`; the kernel starts as SAGAN's, and the bias is not normalized.
     """
 
-    features: int
-    use_bias: bool = True
     kernel_init: Callable = nn.initializers.xavier_uniform()
-    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, refresh: bool) -> Array:
         """[..., I] -> [..., features]."""
-        shape = (x.shape[-1], self.features)
-        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
-        kernel = normalised(self, kernel, refresh=refresh)
-        x = cast(x, self.dtype)
-        return add(x @ kernel.astype(x.dtype), bias_of(self))
+        return dense_layer(self, x, functools.partial(normalized, self, refresh=refresh))
 
 
-class SpectralConv(nn.Module):
+class SpectralConv(Conv):
     """`Conv` whose kernel, as [k k I, features], is divided by its spectral norm.
 
     Attributes: those of `Conv`; the kernel starts as SAGAN's.
-      convolve: (x, w) -> y, used instead of `conv.conv` with stride and padding; for example one of
-        those in `resample.py`.
     """
 
-    features: int
-    kernel: Size
-    stride: Size = 1
-    padding: Size = 0
-    convolve: Callable[[Array, Array], Array] | None = None
-    use_bias: bool = True
     kernel_init: Callable = nn.initializers.xavier_uniform()
-    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, x: Array, *, refresh: bool) -> Array:
         """[B, H, W, I] or [B, D, H, W, I] -> [B, h, w, features] or [B, d, h, w, features]."""
-        kernel, bias = kernel_and_bias(self, x.ndim - 2, (x.shape[-1], self.features))
-        kernel = normalised(self, kernel, refresh=refresh)
-        x = cast(x, self.dtype)
-        if self.convolve is None:
-            y = conv(x, kernel, self.stride, self.padding)
-        else:
-            y = self.convolve(x, kernel)
-        return add(y, bias)
+        return conv_layer(self, x, functools.partial(normalized, self, refresh=refresh))
 
 
-class SpectralConvTranspose(nn.Module):
+class SpectralConvTranspose(ConvTranspose):
     """`ConvTranspose` whose kernel, as [k k I, features], is divided by its spectral norm.
 
     Attributes: those of `ConvTranspose`; the kernel starts as SAGAN's.
     """
 
-    features: int
-    kernel: Size
-    stride: Size = 1
-    padding: Size = 0
-    output_padding: Size = 0
-    use_bias: bool = True
     kernel_init: Callable = nn.initializers.xavier_uniform(in_axis=-1, out_axis=-2)
-    dtype: jnp.dtype | None = None
 
     @nn.compact
     def __call__(self, y: Array, *, refresh: bool) -> Array:
         """[B, h, w, I] or [B, d, h, w, I] -> [B, H, W, features] or [B, D, H, W, features]."""
-        kernel, bias = kernel_and_bias(self, y.ndim - 2, (self.features, y.shape[-1]))
-        kernel = normalised(self, kernel, refresh=refresh, features_axis=-2)
-        y = cast(y, self.dtype)
-        return add(conv_transpose(y, kernel, self.stride, self.padding, self.output_padding), bias)
+        used = functools.partial(normalized, self, refresh=refresh, features_axis=-2)
+        return conv_transpose_layer(self, y, used)
+
+
+class Projection(nn.Module):
+    """What a label adds to the score: how well features agree with it.
+
+    Miyato and Koyama, "cGANs with Projection Discriminator", 2018, arXiv:1802.05637, equation 3.
+
+    The label's embedding "embed" is spectrally normalized, as in SAGAN; a set of tags has the sum
+    of its tags' embeddings.
+    """
+
+    @nn.compact
+    def __call__(self, features: Array, label: Array, *, refresh: bool) -> Array:
+        """Features [B, F] and labels [B, K], one-hot or multi-hot, -> [B]."""
+        embed = SpectralDense(features.shape[-1], use_bias=False, name="embed")
+        return (features * embed(label.astype(features.dtype), refresh=refresh)).sum(-1)

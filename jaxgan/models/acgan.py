@@ -3,13 +3,14 @@
 
 The defaults are the paper's networks for CIFAR-10; `generator_widths=768,384,256,192` are those for
 ImageNet. As many doublings are taken as leave the generator a start of 4 pixels or more, so that 28
-px begins at 7. Left out is the noise on the activations. Tags are told one by one.
+px begins at 7. Left out is the noise on the activations. Each tag is a yes-or-no question.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import optax
 from flax import linen as nn
@@ -19,8 +20,7 @@ from jaxgan import losses, optim
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec, require_labels
 from jaxgan.errors import UsageError
-from jaxgan.layers.conv import Conv, ConvTranspose
-from jaxgan.layers.dense import Dense
+from jaxgan.layers.conv import Conv, ConvTranspose, Dense
 from jaxgan.layers.norm import BatchNorm
 from jaxgan.models.common import dropout, fold, noise_gan
 
@@ -29,11 +29,12 @@ from jaxgan.models.common import dropout, fold, noise_gan
 class Config:
     """Defaults: tables 1 and 2 of the paper's appendix."""
 
+    conditional: ClassVar[bool] = True
     latent_size: int = 100
     generator_widths: tuple[int, ...] = (384, 192, 96)
     discriminator_widths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
     dropout: float = 0.5  # in the discriminator
-    label_weight: float = 1.0  # of telling the labels, for both players
+    label_weight: float = 1.0  # of classifying, for both players
     learning_rate: float = 2e-4
     beta1: float = 0.5
     beta2: float = 0.999
@@ -85,7 +86,7 @@ class Discriminator(nn.Module):
                 x = dropout(x, fold(context.rng, number), self.dropout)
         x = x.reshape(len(x), -1)
         heads = Dense(1 + self.labels, kernel_init=_normal)(x)
-        return Scores(heads[:, 0], label=heads[:, 1:], features=x)
+        return Scores(heads[:, 0], label_logits=heads[:, 1:], features=x)
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
@@ -95,7 +96,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
       DataError: if the data have no labels.
       UsageError: if the side cannot be halved.
     """
-    require_labels(data)
+    require_labels(data, model="acgan")
     if data.size % 2 or data.size < 8:
         raise UsageError(
             f"acgan cannot work at {data.size} px: the side must be even and at least 8; try "
@@ -107,11 +108,8 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         if data.size % 2**n == 0 and data.size >> n >= 4
     )
     adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
-    real, fake = (
-        functools.partial(term, kind=data.label_kind)
-        for term in (losses.real_label, losses.fake_label)
-    )
-    weight = config.label_weight
+    classify_real = functools.partial(losses.classify_real, kind=data.label_kind)
+    classify_fake = functools.partial(losses.classify_fake, kind=data.label_kind)
     return noise_gan(
         Generator(config.generator_widths[:doublings], data.size, data.channels),
         Discriminator(config.discriminator_widths, len(data.label_names), config.dropout),
@@ -122,17 +120,17 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
             Update(
                 "discriminator",
                 {
-                    "loss": (1.0, losses.minimax_discriminator),
-                    "real_label": (weight, real),
-                    "fake_label": (weight, fake),
+                    "adversarial": (1.0, losses.minimax_discriminator),
+                    "real_label": (config.label_weight, classify_real),
+                    "fake_label": (config.label_weight, classify_fake),
                     **losses.PROBABILITIES,
                 },
             ),
             Update(
                 "generator",
                 {
-                    "loss": (1.0, losses.nonsaturating_generator),
-                    "fake_label": (weight, fake),
+                    "adversarial": (1.0, losses.nonsaturating_generator),
+                    "fake_label": (config.label_weight, classify_fake),
                 },
             ),
         ),

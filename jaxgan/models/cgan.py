@@ -1,13 +1,14 @@
 """CGAN. Mirza and Osindero, "Conditional Generative Adversarial Nets", 2014, arXiv:1411.1784.
 
-The paper's maxout networks are seldom what is meant today. These are the ones that courses teach on
-MNIST: the label's embedding beside the latent and beside the flat image, leaky ReLU, dropout.
+Not the paper's maxout networks, but those that courses teach on MNIST: the label's embedding beside
+the latent and beside the flat image, leaky ReLU, dropout.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import ClassVar
 
 import optax
 from flax import linen as nn
@@ -16,7 +17,7 @@ from jax import numpy as jnp
 from jaxgan import losses, optim
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec, require_labels
-from jaxgan.layers.dense import Dense
+from jaxgan.layers.conv import Dense
 from jaxgan.models.common import dropout, fold, noise_gan, torch_dense
 
 
@@ -24,6 +25,7 @@ from jaxgan.models.common import dropout, fold, noise_gan, torch_dense
 class Config:
     """The course's numbers."""
 
+    conditional: ClassVar[bool] = True
     latent_size: int = 100
     generator_widths: tuple[int, ...] = (256, 512, 1024)
     discriminator_widths: tuple[int, ...] = (1024, 512, 256)
@@ -77,7 +79,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     Raises:
       DataError: if the data have no labels.
     """
-    require_labels(data)
+    require_labels(data, model="cgan")
     adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
     return noise_gan(
         Generator(config.generator_widths, (data.size, data.size, data.channels)),
@@ -88,9 +90,9 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         updates=(
             Update(
                 "discriminator",
-                {"loss": (1.0, losses.minimax_discriminator), **losses.PROBABILITIES},
+                {"adversarial": (1.0, losses.minimax_discriminator), **losses.PROBABILITIES},
             ),
-            Update("generator", {"loss": (1.0, losses.nonsaturating_generator)}),
+            Update("generator", {"adversarial": (1.0, losses.nonsaturating_generator)}),
         ),
         optimizers={"generator": adam, "discriminator": adam},
         ema=optim.ema_decay(config.ema_half_life, plan.batch_size),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from flax import linen as nn
 from jaxgan.core import Array, Context, Fake, Gan, Update
 from jaxgan.data import DataSpec
 from jaxgan.errors import UsageError
-from jaxgan.layers.dense import Dense
+from jaxgan.layers.conv import Dense
 
 
 def normal_latents(rng: Array, size: int) -> Array:
@@ -21,7 +22,7 @@ def normal_latents(rng: Array, size: int) -> Array:
     return jax.vmap(lambda key: jax.random.normal(key, (size,)))(rng)
 
 
-def takes_labels(data: DataSpec, config) -> bool:
+def takes_labels(data: DataSpec, config: Any) -> bool:
     """Whether a model whose config has `conditional` is so on these data: if they have labels."""
     return config.conditional and data.label_kind is not None
 
@@ -66,8 +67,8 @@ def noise_gan(
     def generate(variables, batch, context: Context):
         z = batch["latent"] if "latent" in batch else latent(context.rng)
         label = batch["label"] if conditional else None
-        made, stats = _apply(generator, variables, z, label, context)
-        return Fake(made, label), stats
+        image, stats = _apply(generator, variables, z, label, context)
+        return Fake(image, label), stats
 
     def score(variables, image, label, context: Context):
         label = label if conditional else None
@@ -93,11 +94,11 @@ def _apply(module, variables, x, label, context):
     return module.apply(variables, x, label, context), {n: variables[n] for n in collections}
 
 
-def halvings(who: str, size: int) -> tuple[int, int]:
-    """Returns how often `size` can be halved, and the side of 4 to 7 px that remains.
+def halvings(size: int) -> tuple[int, int]:
+    """Returns how often a side of `size` px can be halved, and the 4 to 7 px that remain.
 
     Raises:
-      UsageError: if no such side remains.
+      UsageError: if something else remains.
     """
     count, side = 0, size
     while side > 7 and side % 2 == 0:
@@ -106,26 +107,26 @@ def halvings(who: str, size: int) -> tuple[int, int]:
         sizes = sorted(s * 2**n for s in (4, 5, 6, 7) for n in range(1, 9))
         near = sorted(sizes, key=lambda s: abs(s - size))[:2]
         raise UsageError(
-            f"{who} cannot work at {size} px: a side must be 4, 5, 6 or 7 doubled a few "
+            f"this model cannot work at {size} px: the side must be 4, 5, 6 or 7 doubled a few "
             f"times; try --image_size={' or '.join(map(str, sorted(near)))}"
         )
     return count, side
 
 
-def power_of_two(who: str, size: int, least: int = 8, most: int = 1024) -> None:
+def power_of_two(model: str, size: int, least: int = 8, most: int = 1024) -> None:
     """Raises UsageError unless the side is a power of two in [least, most]."""
     if size & (size - 1) == 0 and least <= size <= most:
         return
     powers = [2**n for n in range(1, 16) if least <= 2**n <= most]
     near = sorted(sorted(powers, key=lambda s: abs(s - size))[:2])
     raise UsageError(
-        f"{who} cannot work at {size} px: the side must be a power of two from {least} to {most}; "
-        f"try --image_size={' or '.join(map(str, near))}"
+        f"{model} cannot work at {size} px: the side must be a power of two from {least} to "
+        f"{most}; try --image_size={' or '.join(map(str, near))}"
     )
 
 
 def torch_dense(features: int, fan_in: int) -> Dense:
-    """A dense layer initialised as PyTorch's Linear: uniform in +-1 / sqrt(fan_in)."""
+    """A dense layer initialized as PyTorch's Linear: uniform in +-1 / sqrt(fan_in)."""
     bound = 1 / math.sqrt(fan_in)
     return Dense(
         features,
@@ -160,7 +161,7 @@ def dropout(x: Array, rng: Array, rate: float) -> Array:
 
     Args:
       x: features.
-      rng: keys [B], one an example, as every mask shall be its own.
+      rng: keys [B], so that every example has another mask.
       rate: the share, in [0, 1).
     """
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(rng)

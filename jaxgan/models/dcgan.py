@@ -4,13 +4,15 @@ Generative Adversarial Networks", 2015, arXiv:1511.06434.
 The defaults are those of PyTorch's official example (kernel 4, normal latents, batch 64); the paper
 starts twice as wide, with kernel 5 and uniform latents. `kernel=5 linear_stem=true bias=true` are
 the networks of a widespread course on anime faces, and of WGAN-GP at 64 px; with
-`linear_stem=false` they are its "modified" ones. Real and generated images are normalised as two
+`linear_stem=false` they are its "modified" ones. Real and generated images are normalized as two
 batches. Labels enter as in a lab course on i-CLEVR: embedded, beside the latents and as a plane.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from typing import Any
 
 import optax
 from flax import linen as nn
@@ -19,8 +21,7 @@ from jax import numpy as jnp
 from jaxgan import losses, optim
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
-from jaxgan.layers.conv import Conv, ConvTranspose
-from jaxgan.layers.dense import Dense
+from jaxgan.layers.conv import Conv, ConvTranspose, Dense
 from jaxgan.layers.norm import BatchNorm
 from jaxgan.models.common import as_plane, beside_latents, halvings, noise_gan, takes_labels
 
@@ -40,7 +41,7 @@ class Config:
     smoothing: float = 0.0  # one-sided: real examples have the target 1 - smoothing
     discriminator_weight: float = 1.0  # of its loss; .5 is the mean over real and generated
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
-    conditional: bool = True  # on the labels of data that have some
+    conditional: bool = True  # on the labels, where the data have them
     discriminator_width: int | None = None  # none: `width`
     discriminator_learning_rate: float | None = None  # none: `learning_rate`
     slope: float = 0.2  # of the discriminator's leaky ReLU
@@ -69,7 +70,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z, label, context):
-        doublings, side = halvings("the generator", self.size)
+        doublings, side = halvings(self.size)
         z = beside_latents(z, label)
         widths = [self.width * 2**i for i in reversed(range(doublings))]
         if self.linear_stem:
@@ -109,7 +110,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, image, label, context):
-        halved, side = halvings("the discriminator", image.shape[1])
+        halved, side = halvings(image.shape[1])
         x = as_plane(image, label)
         for i in range(halved):
             x = Conv(
@@ -126,13 +127,13 @@ class Discriminator(nn.Module):
         return Scores(score.reshape(-1), features=x.reshape(len(x), -1))
 
 
-def networks(data: DataSpec, config, *, norm: bool = True) -> tuple[Generator, Discriminator]:
+def networks(data: DataSpec, config: Any, *, norm: bool = True) -> tuple[Generator, Discriminator]:
     """Returns both networks for a config with the fields of `Config` that concern them.
 
     Raises:
       UsageError: if the side of the pictures is not 4 to 7 doubled a few times.
     """
-    halvings("the generator", data.size)
+    halvings(data.size)
     width, kernel, bias = config.width, config.kernel, config.bias
     return (
         Generator(data.size, data.channels, width, kernel, config.linear_stem, bias),
@@ -140,7 +141,7 @@ def networks(data: DataSpec, config, *, norm: bool = True) -> tuple[Generator, D
     )
 
 
-def adams(config) -> dict[str, optax.GradientTransformation]:
+def adams(config: Any) -> dict[str, optax.GradientTransformation]:
     """Returns an Adam for each player, for a config with the fields of `Config` that concern it."""
     rates = {
         "generator": config.learning_rate,
@@ -152,9 +153,7 @@ def adams(config) -> dict[str, optax.GradientTransformation]:
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     """Returns a DCGAN for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
 
-    def discriminator_loss(view):
-        return losses.minimax_discriminator(view, smoothing=config.smoothing)
-
+    minimax = functools.partial(losses.minimax_discriminator, smoothing=config.smoothing)
     return noise_gan(
         *networks(data, config),
         data=data,
@@ -164,11 +163,11 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
             Update(
                 "discriminator",
                 {
-                    "loss": (config.discriminator_weight, discriminator_loss),
+                    "adversarial": (config.discriminator_weight, minimax),
                     **losses.PROBABILITIES,
                 },
             ),
-            Update("generator", {"loss": (1.0, losses.nonsaturating_generator)}),
+            Update("generator", {"adversarial": (1.0, losses.nonsaturating_generator)}),
         ),
         optimizers=adams(config),
         ema=optim.ema_decay(config.ema_half_life, plan.batch_size),

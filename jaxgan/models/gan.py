@@ -1,13 +1,15 @@
 """GAN. Goodfellow et al., "Generative Adversarial Networks", 2014, arXiv:1406.2661.
 
-The paper's MLP (maxout units, momentum SGD) is seldom what is meant today. This is the small one
-that courses teach on MNIST: leaky ReLU, logits, Adam, the non-saturating loss.
+Not the paper's MLP (maxout units, momentum SGD), but the small one that courses teach on MNIST:
+leaky ReLU, logits, Adam, the non-saturating loss.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from typing import ClassVar
 
 import optax
 from flax import linen as nn
@@ -23,6 +25,7 @@ from jaxgan.models.common import noise_gan, torch_dense
 class Config:
     """The course's numbers."""
 
+    conditional: ClassVar[bool] = False
     latent_size: int = 100
     generator_widths: tuple[int, ...] = (300,)
     discriminator_widths: tuple[int, ...] = (300, 100)
@@ -60,9 +63,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     image = (data.size, data.size, data.channels)
     adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
 
-    def discriminator_loss(view):
-        return losses.minimax_discriminator(view, smoothing=config.smoothing)
-
+    minimax = functools.partial(losses.minimax_discriminator, smoothing=config.smoothing)
     return noise_gan(
         Generator(config.generator_widths, image),
         Discriminator(config.discriminator_widths),
@@ -70,8 +71,8 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         latent_size=config.latent_size,
         conditional=False,
         updates=(
-            Update("discriminator", {"loss": (1.0, discriminator_loss), **losses.PROBABILITIES}),
-            Update("generator", {"loss": (1.0, losses.nonsaturating_generator)}),
+            Update("discriminator", {"adversarial": (1.0, minimax), **losses.PROBABILITIES}),
+            Update("generator", {"adversarial": (1.0, losses.nonsaturating_generator)}),
         ),
         optimizers={"generator": adam, "discriminator": adam},
         ema=optim.ema_decay(config.ema_half_life, plan.batch_size),

@@ -3,8 +3,8 @@ arXiv:1606.03498: a discriminator of K + 1 classes, feature matching, minibatch 
 
 The networks are those of a course on MNIST, which at 28 px start from 2 pixels and are cropped from
 30. A softmax over K classes and "generated" is a softmax over the K and, apart from it, a logit of
-being real, logsumexp(the K) - the last (section 5): its cross-entropy is the sum of both, which is
-how it is written here. The course scales the loss on generated examples by .9 and calls that label
+being real, logsumexp(the K) - the last (section 5): its cross-entropy is the sum of both, which are
+the terms here. The course scales the loss on generated examples by .9 and calls that label
 smoothing (`smoothing=0 fake_weight=0.9`); it moves the generator against running statistics where
 this uses the batch's, and its feature matching has no gradient where this has one.
 """
@@ -12,7 +12,9 @@ this uses the batch's, and its feature matching has no gradient where this has o
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from typing import ClassVar
 
 import jax
 import optax
@@ -33,10 +35,11 @@ from jaxgan.models.common import noise_gan, torch_dense
 class Config:
     """The course's numbers; the latent's size and the rate are ours."""
 
+    conditional: ClassVar[bool] = True
     latent_size: int = 100
     width: int = 64  # channels of the generator's last layers
     discriminator_width: int = 32
-    fake_logit: bool = True  # an output of its own; false: fixed at 0, as in the paper's code
+    fake_logit: bool = True  # is an output; false: fixed at 0, as in the paper's code
     kernels: int = 100  # B of minibatch discrimination
     dims: int = 4  # C of minibatch discrimination
     group: int = 16  # examples that minibatch discrimination compares
@@ -95,7 +98,7 @@ class Discriminator(nn.Module):
         classes = logits[:, : self.labels]
         fake = logits[:, -1] if self.fake_logit else 0.0
         source = jax.nn.logsumexp(classes, -1) - fake
-        return Scores(source, label=classes, features=features)
+        return Scores(source, label_logits=classes, features=features)
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
@@ -105,7 +108,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
       DataError: if the data have no labels, or tags.
       UsageError: if the pictures are smaller, or the batch is not whole groups.
     """
-    require_labels(data, "class")
+    require_labels(data, "class", model="improved")
     if data.size < 14:
         raise UsageError(f"improved cannot work at {data.size} px; try --image_size=14 or more")
     if plan.batch_size % config.group:
@@ -116,19 +119,13 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         )
     adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
 
-    def discriminator_loss(view):
-        real, fake = view.on_real.source, view.on_fake.source
-        told = losses.real_label(view, kind="class") + jax.nn.softplus(-real).mean()
-        smoothed = jax.nn.softplus(real).mean()
-        return (
-            (1 - config.smoothing) * told
-            + config.smoothing * smoothed
-            + config.fake_weight * jax.nn.softplus(fake).mean()
-        )
-
-    def generator_loss(view):
-        return losses.fake_label(view, kind="class") + losses.nonsaturating_generator(view)
-
+    minimax = functools.partial(
+        losses.minimax_discriminator,
+        smoothing=config.smoothing,
+        fake_weight=config.fake_weight,
+    )
+    classify_real = functools.partial(losses.classify_real, kind="class")
+    classify_fake = functools.partial(losses.classify_fake, kind="class")
     return noise_gan(
         Generator(data.size, data.channels, config.width),
         Discriminator(
@@ -143,11 +140,19 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         latent_size=config.latent_size,
         conditional=True,
         updates=(
-            Update("discriminator", {"loss": (1.0, discriminator_loss), **losses.PROBABILITIES}),
+            Update(
+                "discriminator",
+                {
+                    "adversarial": (1.0, minimax),
+                    "real_label": (1 - config.smoothing, classify_real),
+                    **losses.PROBABILITIES,
+                },
+            ),
             Update(
                 "generator",
                 {
-                    "loss": (1.0, generator_loss),
+                    "adversarial": (1.0, losses.nonsaturating_generator),
+                    "fake_label": (1.0, classify_fake),
                     "matching": (config.matching, losses.feature_matching),
                 },
             ),

@@ -2,8 +2,8 @@
 Stability, and Variation", 2018, arXiv:1710.10196.
 
 The networks and numbers are those of the official TensorFlow code for one GPU. Its labels are
-ACGAN's: beside the latents as they are, and told by the discriminator; tags are told one by one.
-Its Adam also starts anew where a size has faded in, and at 1024 px goes faster; here it starts anew
+ACGAN's: beside the latents as they are, and classified by the discriminator, each tag apart.
+Its Adam also starts over where a size has faded in, and at 1024 px goes faster; here it starts over
 with each size. Its minibatches come in fours between two moves of alpha, here alpha moves at every
 step.
 """
@@ -21,16 +21,13 @@ from jaxgan import losses, penalties
 from jaxgan.core import Gan, Plan, Scores, Stage, Update
 from jaxgan.data import DataSpec
 from jaxgan.layers.equalized import SQRT2, EqualizedConv, EqualizedDense, leaky_relu
-from jaxgan.layers.minibatch import minibatch_stddev
 from jaxgan.layers.norm import pixel_norm
 from jaxgan.layers.resample import (
-    average_downsample,
-    conv_average_downsample,
     nearest_upsample,
     nearest_upsample_conv,
 )
 from jaxgan.models.common import noise_gan, takes_labels
-from jaxgan.models.growing import SMALLEST, Fade, Part, stages, watched
+from jaxgan.models.growing import SMALLEST, Fade, Phase, alpha_metric, channels, judge, stages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,16 +43,12 @@ class Config:
     group: int = 4  # examples whose deviation the discriminator sees
     penalty: float = 10.0
     drift: float = 1e-3
-    label_weight: float = 1.0  # of telling the labels, for both players
+    label_weight: float = 1.0  # of classifying, for both players
     learning_rate: float = 1e-3
     beta1: float = 0.0
     beta2: float = 0.99
     ema_decay: float = 0.999  # a step
-    conditional: bool = True  # on the labels of data that have some
-
-
-def _features(width: int, side: int) -> int:
-    return max(1, width * 32 // max(32, side))
+    conditional: bool = True  # on the labels, where the data have them
 
 
 class Up(nn.Module):
@@ -69,18 +62,6 @@ class Up(nn.Module):
             conv = EqualizedConv(self.features, 3, padding=1, convolve=convolve, gain=SQRT2)
             x = pixel_norm(leaky_relu(conv(x), 1.0))
         return x
-
-
-class Down(nn.Module):
-    """[B, H, W, C] to [B, H / 2, W / 2, features]."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x):
-        x = leaky_relu(EqualizedConv(x.shape[-1], 3, padding=1, gain=SQRT2)(x), 1.0)
-        conv = EqualizedConv(self.features, 3, convolve=conv_average_downsample, gain=SQRT2)
-        return leaky_relu(conv(x), 1.0)
 
 
 class Generator(nn.Module):
@@ -101,14 +82,14 @@ class Generator(nn.Module):
         before, side = x, SMALLEST
         while side < self.size:
             before, side = x, 2 * side
-            x = Up(_features(self.width, side), name=f"up_{side}")(x)
+            x = Up(channels(self.width, side), name=f"up_{side}")(x)
         image = self._image(x)
         if self.fade is None:
             return image
         return self.fade.blend(nearest_upsample(self._image(before)), image, context.step)
 
     def _start(self, x):
-        width = _features(self.width, SMALLEST)
+        width = channels(self.width, SMALLEST)
         dense = EqualizedDense(16 * width, gain=SQRT2 / 4, use_bias=False, name="dense_4")
         bias = self.param("bias", nn.initializers.zeros, (width,))
         x = dense(x).reshape(-1, 4, 4, width) + bias.astype(x.dtype)
@@ -131,24 +112,8 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, image, label, context):
-        x, side = self._read(image), self.size
-        while side > SMALLEST:
-            side //= 2
-            x = Down(_features(self.width, side), name=f"down_{2 * side}")(x)
-            if 2 * side == self.size and self.fade is not None:
-                x = self.fade.blend(self._read(average_downsample(image)), x, context.step)
-        # Parameters may be made with any batch.
-        x = minibatch_stddev(x, group=None if self.is_initializing() else self.group)
-        width = _features(self.width, SMALLEST)
-        x = leaky_relu(EqualizedConv(width, 3, padding=1, gain=SQRT2, name="conv_4")(x), 1.0)
-        x = EqualizedDense(width, gain=SQRT2, name="dense_4")(x.reshape(len(x), -1))
-        heads = EqualizedDense(1 + self.labels, name="heads")(leaky_relu(x, 1.0))
-        return Scores(heads[:, 0], label=heads[:, 1:] if self.labels else None)
-
-    def _read(self, image):
-        side = image.shape[1]
-        conv = EqualizedConv(_features(self.width, side), 1, gain=SQRT2, name=f"image_{side}")
-        return leaky_relu(conv(image), 1.0)
+        heads = judge(self, image, context.step, 1 + self.labels, taps=None)
+        return Scores(heads[:, 0], label_logits=heads[:, 1:] if self.labels else None)
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> tuple[Stage, ...]:
@@ -160,36 +125,36 @@ def make(data: DataSpec, config: Config, plan: Plan) -> tuple[Stage, ...]:
     return stages("progan", data.size, config, plan, functools.partial(_gan, data, config))
 
 
-def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
+def _gan(data: DataSpec, config: Config, phase: Phase) -> Gan:
     conditional = takes_labels(data, config)
     labels = len(data.label_names) if conditional else 0
-    real, fake = (
-        {name: (config.label_weight, functools.partial(term, kind=data.label_kind))}
-        if conditional
-        else {}
-        for name, term in (("real_label", losses.real_label), ("fake_label", losses.fake_label))
-    )
+    real, fake = {}, {}
+    if conditional:
+        classify_real = functools.partial(losses.classify_real, kind=data.label_kind)
+        classify_fake = functools.partial(losses.classify_fake, kind=data.label_kind)
+        real = {"real_label": (config.label_weight, classify_real)}
+        fake = {"fake_label": (config.label_weight, classify_fake)}
     adam = optax.adam(config.learning_rate, config.beta1, config.beta2)
     return noise_gan(
-        Generator(config.width, part.size, data.channels, part.fade),
-        Discriminator(config.width, part.size, labels, config.group, part.fade),
-        data=data._replace(size=part.size),
+        Generator(config.width, phase.size, data.channels, phase.fade),
+        Discriminator(config.width, phase.size, labels, config.group, phase.fade),
+        data=data._replace(size=phase.size),
         latent_size=config.latent_size,
         conditional=conditional,
         updates=(
             Update(
                 "discriminator",
                 {
-                    "loss": (1.0, losses.wasserstein_discriminator),
+                    "adversarial": (1.0, losses.wasserstein_discriminator),
                     "penalty": (config.penalty, penalties.gradient_penalty),
                     "drift": (config.drift, penalties.drift),
                     **real,
                     **fake,
                     **losses.SCORES,
-                    **watched(part),
+                    **alpha_metric(phase),
                 },
             ),
-            Update("generator", {"loss": (1.0, losses.wasserstein_generator), **fake}),
+            Update("generator", {"adversarial": (1.0, losses.wasserstein_generator), **fake}),
         ),
         optimizers={"generator": adam, "discriminator": adam},
         ema=optax.constant_schedule(config.ema_decay),

@@ -1,10 +1,10 @@
 """R3GAN. Huang, Gokaslan, Kuleshov and Tompkin, "The GAN is dead; long live the GAN! A Modern
 Baseline GAN", 2024, arXiv:2501.05441.
 
-Residual networks of grouped convolutions without normalisation, the relativistic loss of pairs and
+Residual networks of grouped convolutions without normalization, the relativistic loss of pairs and
 both penalties at every step, as in the official code (brownvc/R3GAN): numbers, resampling,
-initialisation, schedules, the generator's batch of its own, and augmentation with a probability
-that grows. Departs: R2 looks through other draws of the augmentation than the loss; beside the
+initialization, schedules, a new batch for the generator, and augmentation with a probability
+that grows. Departs: R2 augments the pictures by other draws than the loss; beside the
 official 4 px the networks may start from 5 to 7; single precision throughout.
 """
 
@@ -21,8 +21,7 @@ from jaxgan.augment import ada
 from jaxgan.core import Gan, Plan, Scores, Update
 from jaxgan.data import DataSpec
 from jaxgan.errors import UsageError
-from jaxgan.layers.conv import Conv
-from jaxgan.layers.dense import Dense
+from jaxgan.layers.conv import Conv, Dense
 from jaxgan.layers.grouped import GroupedConv
 from jaxgan.layers.resample import downsample, upsample
 from jaxgan.models.common import halvings, noise_gan, takes_labels
@@ -30,14 +29,15 @@ from jaxgan.models.common import halvings, noise_gan, takes_labels
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Defaults: those of the official code for FFHQ at 64 px, batch 256.
+    """Defaults: those of the official code for FFHQ at 64 px, batch 256; the recipes have others.
 
     What changes during the burn-in does so along half a cosine, from the first to the final value.
     """
 
     latent_size: int = 64
-    width: int = 768  # channels up to the fourth size, 32 px; half of it at the next, and so on
-    group: int = 16  # channels that a convolution of 3 looks at
+    width: int = 768  # channels of the smallest sizes
+    full_sizes: int = 4  # how many sizes have the whole width; the next has half, and so on
+    group: int = 16  # channels that a 3x3 convolution reads
     blocks: int = 2  # at each size
     gamma: float = 2.0
     final_gamma: float = 0.2
@@ -48,24 +48,10 @@ class Config:
     ema_half_life: float = 500_000.0  # images, the final one; from 0
     augment: float = 0.3  # the final probability; from 0. 0: no augmentation
     burn_in: float = 20e6  # images
-    conditional: bool = True  # on the labels of data that have some
+    conditional: bool = True  # on the labels, where the data have them
 
 
-FFHQ_64 = Config()
-FFHQ_256 = Config(gamma=150.0, final_gamma=15.0)  # batch 256
-CIFAR10 = Config(gamma=0.05, final_gamma=0.005, ema_half_life=5e6, augment=0.55)  # batch 512
-IMAGENET_32 = Config(
-    width=1536,
-    group=32,
-    gamma=0.5,
-    final_gamma=0.05,
-    ema_half_life=50e6,
-    augment=0.5,
-    burn_in=200e6,
-)
-IMAGENET_64 = dataclasses.replace(IMAGENET_32, gamma=1.0, final_gamma=0.1, augment=0.4)
-
-PIPE = ada.Pipe(colour=0.5, cutout=1.0)
+PIPE = ada.Pipe(color=0.5, cutout=1.0)
 """The official code's augmentation."""
 _SLOPE = 0.2
 _EXPANSION = 2
@@ -110,13 +96,14 @@ class Generator(nn.Module):
     size: int
     channels: int
     width: int
+    full_sizes: int
     group: int
     blocks: int
 
     @nn.compact
     def __call__(self, z, label, context):
-        doublings, side = halvings("the generator", self.size)
-        widths = _widths(self.width, doublings)
+        doublings, side = halvings(self.size)
+        widths = _widths(self.width, self.full_sizes, doublings)
         if label is not None:
             embedded = Dense(z.shape[-1], use_bias=False, kernel_init=_scaled())(label)
             z = jnp.concatenate([z, embedded], -1)
@@ -138,13 +125,14 @@ class Discriminator(nn.Module):
     """Images [B, size, size, channels], and labels [B, K] or None, to one score each."""
 
     width: int
+    full_sizes: int
     group: int
     blocks: int
 
     @nn.compact
     def __call__(self, image, label, context):
-        halved, side = halvings("the discriminator", image.shape[1])
-        widths = _widths(self.width, halved)[::-1]
+        halved, side = halvings(image.shape[1])
+        widths = _widths(self.width, self.full_sizes, halved)[::-1]
         x = _linear(widths[0])(image)
         for number, width in enumerate(widths):
             if number:
@@ -172,9 +160,9 @@ def _linear(features, start=_LINEAR):
     return Conv(features, 1, use_bias=False, kernel_init=start)
 
 
-def _widths(width, doublings):
-    """Of the smallest map first: constant up to the fourth, then halved each time."""
-    return [width // 2 ** max(0, number - 3) for number in range(doublings + 1)]
+def _widths(width, full_sizes, doublings):
+    """Of the smallest map first: constant for some sizes, then halved each time."""
+    return [width // 2 ** max(0, number - full_sizes + 1) for number in range(doublings + 1)]
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
@@ -183,10 +171,14 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     Raises:
       UsageError: for another side, or a width that is not divided into groups.
     """
-    doublings, _ = halvings("the generator", data.size)
-    widths = _widths(config.width, doublings)
+    doublings, _ = halvings(data.size)
+    widths = _widths(config.width, config.full_sizes, doublings)
     if widths[-1] == 0 or any(_EXPANSION * width % config.group for width in widths):
-        least = config.group // math.gcd(config.group, _EXPANSION) * 2 ** max(0, doublings - 3)
+        least = (
+            config.group
+            // math.gcd(config.group, _EXPANSION)
+            * 2 ** max(0, doublings + 1 - config.full_sizes)
+        )
         raise UsageError(
             f"width {config.width} gives {widths[-1]} channels at {data.size} px, and twice as "
             f"many cannot be divided into groups of {config.group}; try a multiple of {least} "
@@ -205,7 +197,8 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
             burn_in(config.beta2, config.final_beta2),
         )
 
-    networks = {"width": config.width, "group": config.group, "blocks": config.blocks}
+    fields = ("width", "full_sizes", "group", "blocks")
+    networks = {name: getattr(config, name) for name in fields}
     gan = noise_gan(
         Generator(data.size, data.channels, **networks),
         Discriminator(**networks),
@@ -216,14 +209,14 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
             Update(
                 "discriminator",
                 {
-                    "loss": (1.0, losses.relativistic_discriminator),
+                    "adversarial": (1.0, losses.relativistic_discriminator),
                     # With gamma, which is not constant.
                     "r1": (1.0, lambda view: gamma(view.step) * penalties.r1(view)),
                     "r2": (1.0, lambda view: gamma(view.step) * penalties.r2(view)),
                     **losses.SCORES,
                 },
             ),
-            Update("generator", {"loss": (1.0, losses.relativistic_generator)}, fresh=True),
+            Update("generator", {"adversarial": (1.0, losses.relativistic_generator)}, fresh=True),
         ),
         optimizers={"generator": optimizer(), "discriminator": optimizer()},
         ema=lambda step: 0.5 ** (plan.batch_size / jnp.maximum(half_life(step), 1e-8)),

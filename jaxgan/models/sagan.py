@@ -1,16 +1,16 @@
 """SAGAN. Zhang et al., "Self-Attention Generative Adversarial Networks", 2019, arXiv:1805.08318.
 
-Residual networks as in the official code: spectral normalisation in both players, attention where
-the map has 32 pixels, the hinge loss, two rates. With labels the generator's normalisation depends
+Residual networks as in the official code: spectral normalization in both players, attention where
+the map has 32 pixels, the hinge loss, two rates. With labels the generator's normalization depends
 on them and the discriminator is a projection. At 128 px the paper's widths are 64 times 16, 16, 8,
 4, 2 and 1; smaller pictures leave out the widest. The gradient does not pass through spectral
-normalisation's vectors (in the official code it does), and beta2 is the paper's (the official code
+normalization's vectors (in the official code it does), and beta2 is the paper's (the official code
 leaves TensorFlow's .999).
 
 `residual=false` has the networks of a widespread PyTorch port, heykeetae/Self-Attention-GAN, as a
-lab course on i-CLEVR trains them: DCGAN's, kernel 4, with spectral normalisation in all layers but
+lab course on i-CLEVR trains them: DCGAN's, kernel 4, with spectral normalization in all layers but
 the last, attention with values of the full width and without pooling, and labels as `dcgan` takes
-them. The attention's convolutions are normalised here, and a further one follows it. The port
+them. The attention's convolutions are normalized here, and a further one follows it. The port
 attends at 16 and 32 px in the generator, 8 and 4 in the discriminator; `hinge=false penalty=10`
 is the lab's loss.
 """
@@ -18,6 +18,7 @@ is the lab's loss.
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from flax import linen as nn
 from jax import numpy as jnp
@@ -28,14 +29,13 @@ from jaxgan.data import DataSpec
 from jaxgan.layers.attention import SelfAttention
 from jaxgan.layers.conv import Conv, ConvTranspose
 from jaxgan.layers.norm import BatchNorm, ConditionalBatchNorm
-from jaxgan.layers.projection import Projection
 from jaxgan.layers.resample import (
     average_downsample,
     conv_average_downsample,
     nearest_upsample,
     nearest_upsample_conv,
 )
-from jaxgan.layers.spectral import SpectralConv, SpectralConvTranspose, SpectralDense
+from jaxgan.layers.spectral import Projection, SpectralConv, SpectralConvTranspose, SpectralDense
 from jaxgan.models.common import as_plane, beside_latents, halvings, noise_gan, takes_labels
 from jaxgan.models.dcgan import adams
 
@@ -57,7 +57,7 @@ class Config:
     beta1: float = 0.0
     beta2: float = 0.9
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
-    conditional: bool = True  # on the labels of data that have some
+    conditional: bool = True  # on the labels, where the data have them
 
 
 class Up(nn.Module):
@@ -109,7 +109,7 @@ class Generator(nn.Module):
 
     @nn.compact
     def __call__(self, z, label, context):
-        doublings, side = halvings("the generator", self.size)
+        doublings, side = halvings(self.size)
         widths = _widths(self.width, doublings)[::-1]
         x = SpectralDense(side * side * widths[0])(z, refresh=context.refresh)
         x = x.reshape(-1, side, side, widths[0])
@@ -129,7 +129,7 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, image, label, context):
-        halved, _ = halvings("the discriminator", image.shape[1])
+        halved, _ = halvings(image.shape[1])
         x, widths = image, _widths(self.width, halved)
         for number, width in enumerate(widths):
             x = Down(width, first=number == 0)(x, context)
@@ -143,8 +143,8 @@ class Discriminator(nn.Module):
         return Scores(source, features=features)
 
 
-class PlainGenerator(nn.Module):
-    """Latents [B, Z], and labels [B, K] or None, to images [B, size, size, channels] in [-1, 1]."""
+class PortGenerator(nn.Module):
+    """As `Generator`, for `residual=false`."""
 
     size: int
     channels: int
@@ -153,7 +153,7 @@ class PlainGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z, label, context):
-        doublings, side = halvings("the generator", self.size)
+        doublings, side = halvings(self.size)
         x = beside_latents(z, label)[:, None, None]
         for number, width in enumerate(_widths(self.width, doublings)[::-1]):
             kernel, stride, padding = (4, 2, 1) if number else (side, 1, 0)
@@ -164,15 +164,15 @@ class PlainGenerator(nn.Module):
         return jnp.tanh(ConvTranspose(self.channels, 4, 2, 1)(x))
 
 
-class PlainDiscriminator(nn.Module):
-    """Images [B, size, size, channels], and labels [B, K] or None, to one score each."""
+class PortDiscriminator(nn.Module):
+    """As `Discriminator`, for `residual=false`."""
 
     width: int
     attention: tuple[int, ...]
 
     @nn.compact
     def __call__(self, image, label, context):
-        halved, side = halvings("the discriminator", image.shape[1])
+        halved, side = halvings(image.shape[1])
         x = as_plane(image, label)
         for width in _widths(self.width, halved):
             x = SpectralConv(width, 4, 2, 1)(x, refresh=context.refresh)
@@ -196,48 +196,60 @@ def _widths(width, count):
     return [width * min(2**i, 16) for i in range(count)]
 
 
-def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
-    """Returns a SAGAN for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
-    doublings, side = halvings("the generator", data.size)
-    maps = [side * 2**i for i in range(doublings)]
+def _attended(maps, sides):
+    """For each side the largest map that is not larger, or the smallest of all."""
+    return tuple(sorted({max((m for m in maps if m <= s), default=maps[0]) for s in sides}))
 
-    own = config.discriminator_attention
 
-    def attending(sides):
-        return tuple(sorted({max((m for m in maps if m <= s), default=side) for s in sides}))
+def _gain(view, *, player, side):
+    return view.variables[player]["params"][f"attention_{side}"]["gain"]
 
-    attention = {
-        "generator": attending(config.attention),
-        "discriminator": attending(config.attention if own is None else own),
+
+def _gains(player, sides):
+    """Measures whether attention does anything: its gains start at 0."""
+    return {
+        f"attention_gain_{side}": (0.0, functools.partial(_gain, player=player, side=side))
+        for side in sides
     }
 
-    def gain(player, side):
-        return lambda view: view.variables[player]["params"][f"attention_{side}"]["gain"]
 
-    def gains(player):
-        # "Does attention do anything?": they start at 0.
-        return {f"attention_gain_{side}": (0.0, gain(player, side)) for side in attention[player]}
-
-    generator, discriminator = Generator, Discriminator
-    if not config.residual:
-        generator, discriminator = PlainGenerator, PlainDiscriminator
-    width = config.discriminator_width or config.width
-    loss = losses.hinge_discriminator if config.hinge else losses.wasserstein_discriminator
+def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
+    """Returns a SAGAN for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
+    doublings, side = halvings(data.size)
+    maps = [side * 2**i for i in range(doublings)]
+    g_sides = d_sides = _attended(maps, config.attention)
+    if config.discriminator_attention is not None:
+        d_sides = _attended(maps, config.discriminator_attention)
+    generator, discriminator = PortGenerator, PortDiscriminator
+    if config.residual:
+        generator, discriminator = Generator, Discriminator
+    adversarial = losses.wasserstein_discriminator
+    if config.hinge:
+        adversarial = losses.hinge_discriminator
+    # With weight 0 it would be measured, which costs as much as with any other weight.
     penalty = {"penalty": (config.penalty, penalties.gradient_penalty)} if config.penalty else {}
     return noise_gan(
-        generator(data.size, data.channels, config.width, attention["generator"]),
-        discriminator(width, attention["discriminator"]),
+        generator(data.size, data.channels, config.width, g_sides),
+        discriminator(config.discriminator_width or config.width, d_sides),
         data=data,
         latent_size=config.latent_size,
         conditional=takes_labels(data, config),
         updates=(
             Update(
                 "discriminator",
-                {"loss": (1.0, loss), **penalty, **losses.SCORES, **gains("discriminator")},
+                {
+                    "adversarial": (1.0, adversarial),
+                    **penalty,
+                    **losses.SCORES,
+                    **_gains("discriminator", d_sides),
+                },
             ),
             Update(
                 "generator",
-                {"loss": (1.0, losses.wasserstein_generator), **gains("generator")},
+                {
+                    "adversarial": (1.0, losses.wasserstein_generator),
+                    **_gains("generator", g_sides),
+                },
             ),
         ),
         optimizers=adams(config),

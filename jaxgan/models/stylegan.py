@@ -3,7 +3,7 @@ Adversarial Networks", 2019, arXiv:1812.04948.
 
 It grows as ProGAN does; networks and numbers are those of the official TensorFlow code for one GPU.
 Where this differs: the crossover of mixed styles is drawn for each example and not for a batch; the
-average of w moves in the generator's own updates only; Adam starts anew with each size, in the
+average of w moves in the generator's own updates only; Adam starts over with each size, in the
 official code also where one has faded in; truncation is asked for when sampling.
 """
 
@@ -11,28 +11,31 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import optax
 from flax import linen as nn
 from jax import numpy as jnp
 
 from jaxgan import losses, optim, penalties
-from jaxgan.core import Gan, Plan, Scores, Stage, Style, Update
+from jaxgan.core import Array, Context, Gan, Plan, Scores, Stage, Style, Update
 from jaxgan.data import DataSpec
-from jaxgan.layers.adaptive import AdaptiveInstanceNorm
-from jaxgan.layers.equalized import SQRT2, EqualizedConv, EqualizedDense, leaky_relu
-from jaxgan.layers.mapping import COLLECTION, StyleGANMapping, crossovers, mix
-from jaxgan.layers.minibatch import minibatch_stddev
-from jaxgan.layers.noise import Noise
+from jaxgan.layers.equalized import SQRT2, EqualizedConv, leaky_relu
 from jaxgan.layers.resample import (
-    average_downsample,
     blur,
-    conv_average_downsample,
     nearest_upsample,
     nearest_upsample_conv,
 )
+from jaxgan.layers.style import (
+    COLLECTION,
+    AdaptiveInstanceNorm,
+    Noise,
+    StyleGANMapping,
+    crossovers,
+    mix,
+)
 from jaxgan.models.common import fold, noise_gan, normal_latents, takes_labels
-from jaxgan.models.growing import SMALLEST, Fade, Part, stages, watched
+from jaxgan.models.growing import SMALLEST, Fade, Phase, alpha_metric, channels, judge, stages
 
 _TAPS = (1, 2, 1)
 
@@ -56,11 +59,7 @@ class Config:
     beta1: float = 0.0
     beta2: float = 0.99
     ema_half_life: float = 10e3  # images
-    conditional: bool = True  # on the labels of data that have some
-
-
-def _features(width: int, side: int) -> int:
-    return max(1, width * 32 // max(32, side))
+    conditional: bool = True  # on the labels, where the data have them
 
 
 class Styled(nn.Module):
@@ -117,11 +116,11 @@ class Synthesis(nn.Module):
 
     @nn.compact
     def __call__(self, w, rng, step):
-        x = Start(_features(self.width, SMALLEST), name="start_4")(w[:, :2], rng)
+        x = Start(channels(self.width, SMALLEST), name="start_4")(w[:, :2], rng)
         before, side, number = x, SMALLEST, 2
         while side < self.size:
             before, side = x, 2 * side
-            up = Up(_features(self.width, side), number, name=f"up_{side}")
+            up = Up(channels(self.width, side), number, name=f"up_{side}")
             x = up(x, w[:, number : number + 2], rng)
             number += 2
         image = self._image(x)
@@ -141,7 +140,7 @@ class Generator(nn.Module):
     channels: int
     fade: Fade | None
 
-    def setup(self):
+    def setup(self) -> None:
         self.mapping = StyleGANMapping(self.config.mapping_width, self.config.mapping_layers)
         self.synthesis = Synthesis(self.config.width, self.size, self.channels, self.fade)
 
@@ -153,32 +152,20 @@ class Generator(nn.Module):
             other = normal_latents(latent, self.config.latent_size).astype(z.dtype)
             other = self.w(other, label)
             w = mix(w, other, crossovers(where, w.shape[1], self.config.mixing))
-        return self.synthesise(w, context)
+        return self.synthesize(w, context)
 
-    def w(self, z, label, *, refresh=False):
+    def w(self, z: Array, label: Array | None, *, refresh: bool = False) -> Array:
         """The same for all layers, [B, layers, F]."""
         w = self.mapping(z, label, refresh=refresh)
         layers = 2 * (self.size // 2).bit_length() - 2
         return jnp.broadcast_to(w[:, None], (len(w), layers, w.shape[-1]))
 
-    def synthesise(self, w, context):
+    def synthesize(self, w: Array, context: Context) -> Array:
         return self.synthesis(w, context.rng, context.step)
 
 
-class Down(nn.Module):
-    """[B, H, W, C] to [B, H / 2, W / 2, features]."""
-
-    features: int
-
-    @nn.compact
-    def __call__(self, x):
-        x = leaky_relu(EqualizedConv(x.shape[-1], 3, padding=1, gain=SQRT2)(x), 1.0)
-        conv = EqualizedConv(self.features, 3, convolve=conv_average_downsample, gain=SQRT2)
-        return leaky_relu(conv(blur(x, _TAPS)), 1.0)
-
-
 class Discriminator(nn.Module):
-    """Images [B, size, size, channels] to one score each: with labels [B, K], those of its own."""
+    """Images [B, size, size, channels] to one score each, with labels [B, K] that of its label."""
 
     width: int
     size: int
@@ -187,25 +174,9 @@ class Discriminator(nn.Module):
 
     @nn.compact
     def __call__(self, image, label, context):
-        x, side = self._read(image), self.size
-        while side > SMALLEST:
-            side //= 2
-            x = Down(_features(self.width, side), name=f"down_{2 * side}")(x)
-            if 2 * side == self.size and self.fade is not None:
-                x = self.fade.blend(self._read(average_downsample(image)), x, context.step)
-        # Parameters may be made with any batch.
-        x = minibatch_stddev(x, group=None if self.is_initializing() else self.group)
-        width = _features(self.width, SMALLEST)
-        x = leaky_relu(EqualizedConv(width, 3, padding=1, gain=SQRT2, name="conv_4")(x), 1.0)
-        x = EqualizedDense(width, gain=SQRT2, name="dense_4")(x.reshape(len(x), -1))
-        heads = EqualizedDense(1 if label is None else label.shape[-1], name="heads")
-        scores = heads(leaky_relu(x, 1.0))
+        outputs = 1 if label is None else label.shape[-1]
+        scores = judge(self, image, context.step, outputs, taps=_TAPS)
         return Scores(scores[:, 0] if label is None else (scores * label).sum(-1))
-
-    def _read(self, image):
-        side = image.shape[1]
-        conv = EqualizedConv(_features(self.width, side), 1, gain=SQRT2, name=f"image_{side}")
-        return leaky_relu(conv(image), 1.0)
 
 
 def make(data: DataSpec, config: Config, plan: Plan) -> tuple[Stage, ...]:
@@ -217,41 +188,40 @@ def make(data: DataSpec, config: Config, plan: Plan) -> tuple[Stage, ...]:
     return stages("stylegan", data.size, config, plan, functools.partial(_gan, data, config))
 
 
-def _gan(data: DataSpec, config: Config, part: Part) -> Gan:
+def _gan(data: DataSpec, config: Config, phase: Phase) -> Gan:
     conditional = takes_labels(data, config)
-    generator = Generator(config, part.size, data.channels, part.fade)
+    generator = Generator(config, phase.size, data.channels, phase.fade)
     rate = config.learning_rate or {128: 1.5e-3, 256: 2e-3}.get(
-        part.size, 1e-3 if part.size < 128 else 3e-3
+        phase.size, 1e-3 if phase.size < 128 else 3e-3
     )
     adam = optax.adam(rate, config.beta1, config.beta2)
     gan = noise_gan(
         generator,
-        Discriminator(config.width, part.size, config.group, part.fade),
-        data=data._replace(size=part.size),
+        Discriminator(config.width, phase.size, config.group, phase.fade),
+        data=data._replace(size=phase.size),
         latent_size=config.latent_size,
         conditional=conditional,
         updates=(
             Update(
                 "discriminator",
                 {
-                    "loss": (1.0, losses.minimax_discriminator),
+                    "adversarial": (1.0, losses.minimax_discriminator),
                     "r1": (config.gamma, penalties.r1),
                     **losses.PROBABILITIES,
-                    **watched(part),
+                    **alpha_metric(phase),
                 },
             ),
-            Update("generator", {"loss": (1.0, losses.nonsaturating_generator)}),
+            Update("generator", {"adversarial": (1.0, losses.nonsaturating_generator)}),
         ),
         optimizers={"generator": adam, "discriminator": adam},
-        ema=optim.ema_decay(config.ema_half_life, part.batch_size, ramp_up=0),
+        ema=optim.ema_decay(config.ema_half_life, phase.batch_size, ramp_up=0),
     )
+    apply: Any = generator.apply
     style = Style(
-        w=lambda variables, z, label: generator.apply(
+        w=lambda variables, z, label: apply(
             variables, z, label if conditional else None, method="w"
         ),
         average=lambda variables: variables[COLLECTION]["mapping"]["w"],
-        synthesise=lambda variables, w, context: generator.apply(
-            variables, w, context, method="synthesise"
-        ),
+        synthesize=lambda variables, w, context: apply(variables, w, context, method="synthesize"),
     )
     return gan._replace(style=style)

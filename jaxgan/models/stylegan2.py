@@ -1,39 +1,45 @@
 """StyleGAN2. Karras et al., "Analyzing and Improving the Image Quality of StyleGAN", 2020,
 arXiv:1912.04958.
 
-A generator with skip connections, a residual discriminator, lazy regularisation. What the defaults
+A generator with skip connections, a residual discriminator, lazy regularization. What the defaults
 leave open is chosen for the size and the batch as the configuration `auto` of the official PyTorch
 code, that of "Training Generative Adversarial Networks with Limited Data", 2020, arXiv:2006.06676.
-The paper's own configuration F, with a batch of 32 at 1024 px, is
-
-    channel_base=32768 mapping_layers=8 learning_rate=0.002 gamma=10
-    ema_half_life=10000 ema_ramp_up=0
+The paper's own configuration F is the recipe `ffhq1024_stylegan2`.
 
 Where this differs from the official code: the crossover of mixed styles is drawn for each example
 and not for a batch; the average of w moves in the generator's own updates only; one of every two
-neighbours takes part in the path length, and not the first half of the batch; a gradient that is
-not finite undoes the update in place of being clipped; a player without a lazy term has plain Adam.
+neighbors takes part in the path length, and not the first half of the batch; a gradient that is
+not finite undoes the update in place of being clipped; a player without a lazy term has plain Adam;
+`conv_clamp`, which bounds the activations in half precision, is absent.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 from flax import linen as nn
 from jax import numpy as jnp
 
 from jaxgan import losses, optim, penalties
-from jaxgan.core import Array, Context, Gan, Plan, Scores, Style, Update, Variables, View
+from jaxgan.core import Array, Context, Gan, Plan, Scores, Style, Update, Variables, View, moves
 from jaxgan.data import DataSpec
 from jaxgan.errors import UsageError
 from jaxgan.layers.equalized import EqualizedConv, EqualizedDense, leaky_relu
-from jaxgan.layers.mapping import COLLECTION, Mapping, crossovers, mix
 from jaxgan.layers.minibatch import minibatch_stddev
-from jaxgan.layers.modulated import ModulatedConv, ToRGB, same_conv
-from jaxgan.layers.noise import Noise
 from jaxgan.layers.norm import pixel_norm
 from jaxgan.layers.resample import conv_downsample, upsample, upsample_conv
+from jaxgan.layers.style import (
+    COLLECTION,
+    Mapping,
+    ModulatedConv,
+    Noise,
+    ToRGB,
+    crossovers,
+    mix,
+    same_conv,
+)
 from jaxgan.models.common import fold, noise_gan, normal_latents, power_of_two, takes_labels
 
 
@@ -60,13 +66,13 @@ class Config:
     path_shrink: int = 2  # one example of so many has its path measured
     ema_half_life: float | None = None  # images; none: 10,000 * batch / 32
     ema_ramp_up: float = 0.05  # the half-life's share of the images so far, at most; 0: no limit
-    conditional: bool = True  # on the labels of data that have some
+    conditional: bool = True  # on the labels, where the data have them
 
 
 def resolved(config: Config, size: int, batch_size: int) -> Config:
     """Returns the Config with numbers in place of none, as `auto` has them on one GPU."""
     rate = config.learning_rate or (0.002 if size >= 1024 else 0.0025)
-    auto = {
+    auto: dict[str, Any] = {
         "channel_base": 32768 if size >= 512 else 16384,
         "group": max(g for g in range(1, 5) if batch_size % g == 0),
         "learning_rate": rate,
@@ -95,7 +101,7 @@ class StyledConv(nn.Module):
 class Synthesis(nn.Module):
     """w [B, layers, F] and keys of the noise [B] to images [B, size, size, channels].
 
-    `widths` are the channels from 4 px on; a side has two layers, of which its colours and the next
+    `widths` are the channels from 4 px on; a side has two layers, of which its colors and the next
     side's first share the last one.
     """
 
@@ -129,7 +135,7 @@ class Generator(nn.Module):
     mapping_layers: int
     mixing: float
 
-    def setup(self):
+    def setup(self) -> None:
         self.mapping = Mapping(self.mapping_width, self.mapping_layers)
         self.synthesis = Synthesis(self.widths, self.channels)
 
@@ -137,12 +143,12 @@ class Generator(nn.Module):
         image = self.synthesis(self.mixed(z, label, context), context.rng)
         return image if context.train else jnp.clip(image, -1, 1)
 
-    def w(self, z, label, *, refresh=False):
+    def w(self, z: Array, label: Array | None, *, refresh: bool = False) -> Array:
         """The same for all layers, [B, layers, F]."""
         w = self.mapping(z, label, refresh=refresh)
         return jnp.broadcast_to(w[:, None], (len(w), 2 * len(self.widths), w.shape[-1]))
 
-    def mixed(self, z, label, context):
+    def mixed(self, z: Array, label: Array | None, context: Context) -> Array:
         """In training the finer layers of some examples have the w of another latent."""
         w = self.w(z, label, refresh=context.refresh)
         if not context.train or not self.mixing:
@@ -152,7 +158,7 @@ class Generator(nn.Module):
         other = self.w(normal_latents(latent, self.latent_size).astype(z.dtype), label)
         return mix(w, other, crossovers(where, w.shape[1], self.mixing))
 
-    def synthesise(self, w, rng):
+    def synthesize(self, w: Array, rng: Array) -> Array:
         return self.synthesis(w, rng)
 
 
@@ -218,20 +224,27 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         )
         return penalty, {"path_mean": mean}
 
-    g_updates = [Update("generator", {"loss": (1.0, losses.nonsaturating_generator)})]
-    d_updates = [
+    updates = (
+        Update("generator", {"adversarial": (1.0, losses.nonsaturating_generator)}),
+        # Lazy: on every k-th iteration with k times the weight.
         Update(
-            "discriminator", {"loss": (1.0, losses.minimax_discriminator), **losses.PROBABILITIES}
-        )
-    ]
-    # Lazy: on every k-th iteration with k times the weight.
-    if config.path_weight:
-        path = (config.path_weight * config.path_every, path_length)
-        objective = {"path_length": path, "path_mean": (0.0, lambda view: view.memory["path_mean"])}
-        g_updates.append(Update("generator", objective, every=config.path_every))
-    if config.gamma:
-        r1 = (config.gamma * config.r1_every, penalties.r1)
-        d_updates.append(Update("discriminator", {"r1": r1}, every=config.r1_every))
+            "generator",
+            {
+                "path_length": (config.path_weight * config.path_every, path_length),
+                "path_mean": (0.0, lambda view: view.memory["path_mean"]),
+            },
+            every=config.path_every,
+        ),
+        Update(
+            "discriminator",
+            {"adversarial": (1.0, losses.minimax_discriminator), **losses.PROBABILITIES},
+        ),
+        Update(
+            "discriminator",
+            {"r1": (config.gamma * config.r1_every, penalties.r1)},
+            every=config.r1_every,
+        ),
+    )
     betas = (config.beta1, config.beta2)
     gan = noise_gan(
         generator,
@@ -239,7 +252,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         data=data,
         latent_size=config.latent_size,
         conditional=conditional,
-        updates=(*g_updates, *d_updates),
+        updates=tuple(filter(moves, updates)),
         optimizers={
             "generator": optim.lazy_adam(
                 config.learning_rate, *betas, config.path_every if config.path_weight else None
@@ -256,7 +269,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
 
 
 def _path_lengths(generator: Generator, view: View, conditional: bool, shrink: int) -> Array:
-    """Of one example in `shrink` neighbours, so that any number of devices takes the same ones."""
+    """Of one example in `shrink` neighbors, so that any number of devices takes the same ones."""
     batch = len(view.rng)
     if batch % shrink:
         raise UsageError(
@@ -268,22 +281,22 @@ def _path_lengths(generator: Generator, view: View, conditional: bool, shrink: i
     z = normal_latents(latents, generator.latent_size)
     label = view.batch["label"][::shrink] if conditional else None
     context = Context(view.step, noise, view.memory, train=True)
-    w = generator.apply(variables, z, label, context, method="mixed")
+    w: Any = generator.apply(variables, z, label, context, method="mixed")
 
-    def synthesise(w):
-        return generator.apply(variables, w, noise, method="synthesise")
+    def synthesize(w):
+        return view.style.synthesize(variables, w, context)
 
-    return penalties.path_lengths(synthesise, w, directions)
+    return penalties.path_lengths(synthesize, w, directions)
 
 
 def _style(generator: Generator, conditional: bool) -> Style:
-    def w(variables: Variables, z: Array, label: Array | None) -> Array:
+    def w(variables: Variables, z: Array, label: Array | None) -> Any:
         return generator.apply(variables, z, label if conditional else None, method="w")
 
     def average(variables: Variables) -> Array:
         return variables[COLLECTION]["mapping"]["w"]
 
-    def synthesise(variables: Variables, w: Array, context: Context) -> Array:
-        return generator.apply(variables, w, context.rng, method="synthesise")
+    def synthesize(variables: Variables, w: Array, context: Context) -> Any:
+        return generator.apply(variables, w, context.rng, method="synthesize")
 
-    return Style(w, average, synthesise)
+    return Style(w, average, synthesize)

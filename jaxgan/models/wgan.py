@@ -1,6 +1,6 @@
 """WGAN. Arjovsky, Chintala and Bottou, "Wasserstein GAN", 2017, arXiv:1701.07875.
 
-The networks are DCGAN's without a sigmoid; the critic keeps its batch normalisation. The official
+The networks are DCGAN's without a sigmoid; the critic keeps its batch normalization. The official
 code trains the critic 100 times in the first 25 iterations and in every 500th; here it is always
 `n_critic` times, as in the paper's algorithm 1.
 """
@@ -33,7 +33,7 @@ class Config:
     clip: float = 0.01
     learning_rate: float = 5e-5
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
-    conditional: bool = True  # on the labels of data that have some
+    conditional: bool = True  # on the labels, where the data have them
     discriminator_width: int | None = None  # none: `width`
     slope: float = 0.2  # of the critic's leaky ReLU
 
@@ -53,10 +53,10 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         updates=(
             Update(
                 "discriminator",
-                {"loss": (1.0, losses.wasserstein_discriminator), **losses.SCORES},
+                {"adversarial": (1.0, losses.wasserstein_discriminator), **losses.SCORES},
                 repeat=config.n_critic,
             ),
-            Update("generator", {"loss": (1.0, losses.wasserstein_generator)}),
+            Update("generator", {"adversarial": (1.0, losses.wasserstein_generator)}),
         ),
         optimizers={
             "generator": rmsprop,

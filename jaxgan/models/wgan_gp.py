@@ -1,13 +1,16 @@
 """WGAN-GP. Gulrajani et al., "Improved Training of Wasserstein GANs", 2017, arXiv:1704.00028.
 
-The networks are DCGAN's with kernel 5 and a linear stem, as the official code has them at 64 px,
-without normalisation in the critic: the penalty is one for each example. Weights start as DCGAN's,
-where the official code has He's uniform ones.
+The networks are DCGAN's with kernel 5 and a linear stem, without normalization in the critic,
+because the penalty is one for each example. The official code at 64 px has a residual network by
+default. Its DCGAN differs from this one: weights are uniform with a deviation of .02, where these
+are normal; its generator's first batch norm has one statistic a channel, where this one has one for
+each feature of the linear stem; and its critic has layer norm.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 from jaxgan import losses, optim, penalties
 from jaxgan.core import Gan, Plan, Update
@@ -18,7 +21,7 @@ from jaxgan.models.dcgan import adams, networks
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Defaults: algorithm 1 of the paper, batch 64; the networks as in its official code."""
+    """Defaults: algorithm 1 of the paper, batch 64; the widths of its official code."""
 
     latent_size: int = 128
     width: int = 64
@@ -32,7 +35,7 @@ class Config:
     beta1: float = 0.0
     beta2: float = 0.9
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
-    conditional: bool = True  # on the labels of data that have some
+    conditional: bool = True  # on the labels, where the data have them
     discriminator_width: int | None = None  # none: `width`
     discriminator_learning_rate: float | None = None  # none: `learning_rate`
     slope: float = 0.2  # of the critic's leaky ReLU
@@ -40,10 +43,7 @@ class Config:
 
 def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     """Returns a WGAN-GP for pictures whose side is 4 to 7 doubled a few times, else UsageError."""
-
-    def penalty(view):
-        return penalties.gradient_penalty(view, one_sided=config.one_sided)
-
+    penalty = functools.partial(penalties.gradient_penalty, one_sided=config.one_sided)
     return noise_gan(
         *networks(data, config, norm=False),
         data=data,
@@ -53,13 +53,13 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
             Update(
                 "discriminator",
                 {
-                    "loss": (1.0, losses.wasserstein_discriminator),
+                    "adversarial": (1.0, losses.wasserstein_discriminator),
                     "penalty": (config.penalty, penalty),
                     **losses.SCORES,
                 },
                 repeat=config.n_critic,
             ),
-            Update("generator", {"loss": (1.0, losses.wasserstein_generator)}),
+            Update("generator", {"adversarial": (1.0, losses.wasserstein_generator)}),
         ),
         optimizers=adams(config),
         ema=optim.ema_decay(config.ema_half_life, plan.batch_size),

@@ -1,0 +1,176 @@
+"""Says how good a trained GAN is, in numbers and in words.
+
+python experiments/evaluate.py --workdir=DIR
+python experiments/evaluate.py --workdir=DIR --metrics=fid --features=inception --num_images=50000
+python experiments/evaluate.py --workdir=DIR --metrics=accuracy --labels_file=test.json
+
+Prints a table, adds a line to the workdir's `evaluation.jsonl` and writes `report.html`. Features
+come from --features; train_classifier.py makes them for labeled pictures.
+"""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from absl import flags
+
+from jaxgan import data, files
+from jaxgan.cli import data_flags, features, machine
+from jaxgan.core import Gan
+from jaxgan.errors import UsageError
+from jaxgan.evaluation import history, report
+from jaxgan.evaluation.evaluator import Evaluation
+from jaxgan.evaluation.findings import findings_of
+from jaxgan.evaluation.metrics import higher_is_better
+from jaxgan.evaluation.protocol import check_comparable
+from jaxgan.runs import readers
+from jaxgan.runs import settings as described
+from jaxgan.sampling import pictures
+from jaxgan.stages import template
+from jaxgan.training import workdir as workdirs
+from jaxgan.training.checkpoint import Checkpointer
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines the flags of an evaluation."""
+    machine.define_flags()
+    features.define_features_flag()
+    features.define_metrics_flag()
+    flags.declare_key_flag("compilation_cache")
+    flags.declare_key_flag("cache_dir")
+    flags.adopt_module_key_flags(features)
+    flags.DEFINE_string("workdir", None, "The training's folder.", required=True)
+    flags.DEFINE_string("data_dir", None, "Where the pictures of the training are.")
+    flags.DEFINE_integer("num_images", 10_000, "How many pictures are drawn.", lower_bound=2)
+    flags.DEFINE_integer(
+        "num_reference",
+        50_000,
+        "How many real pictures they are compared with, at most.",
+        lower_bound=2,
+    )
+    flags.DEFINE_string("tags", None, "Labels of a folder, if they have moved since the training.")
+    flags.DEFINE_string(
+        "checkpoint", "last", "A step, 'last', 'best' (by the first of --metrics) or 'all'."
+    )
+    flags.DEFINE_string("labels_file", None, "What to draw: a table, a line for each condition.")
+    flags.DEFINE_string("against", None, "Another workdir, whose numbers are put beside these.")
+    flags.DEFINE_bool("raw", False, "The last weights in place of their moving average.")
+    flags.DEFINE_integer("seed", 0, "Chooses the latents.", lower_bound=0, upper_bound=2**32 - 1)
+    flags.DEFINE_integer("batch_size", 100, "Pictures computed at a time.", lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+    with machine.started(argv):
+        readers.metric_names(FLAGS.metrics)  # before anything that takes long
+        machine.start_machine()
+        run()
+
+
+def run() -> None:
+    """Evaluates as the flags say."""
+    workdir = pathlib.Path(FLAGS.workdir)
+    settings = workdirs.read(workdir)
+    stages = described.stages_of(settings)
+    dataset = _pictures(settings)
+    with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
+        steps = there = checkpointer.steps()
+        if not there:
+            raise UsageError(f"{workdir} has no checkpoint yet; let the training save one")
+        if FLAGS.checkpoint != "all":
+            steps = [described.chosen_step(FLAGS.workdir, FLAGS.checkpoint, there)]
+        evaluator = readers.evaluator(
+            stages,
+            dataset,
+            FLAGS.num_images,
+            metrics=FLAGS.metrics,
+            features=FLAGS.features,
+            num_reference=FLAGS.num_reference,
+            conditions=_asked(stages[0].gan, dataset),
+            seed=FLAGS.seed,
+            batch_size=FLAGS.batch_size,
+            cache_dir=data_flags.cache_dir(),
+            progress=True,
+        )
+        for step in steps:
+            state = checkpointer.restore(template(stages), step).state
+            evaluation = evaluator(state, raw=FLAGS.raw)
+            if evaluation.entry.metrics:
+                history.append(workdir, evaluation.entry)
+            _print(evaluation)
+    if FLAGS.against is not None:
+        _against(evaluation)
+    curves = files.read_json_lines(workdir / "metrics.jsonl")
+    found, neighbors = findings_of(evaluator, evaluation, state, _held_out(settings), curves)
+    for finding in found:
+        print(f"{finding.verdict:>5}: {finding.sentence}")
+    page = report.Report(
+        settings["model"],
+        settings["dataset"],
+        pictures.grid(evaluation.images[:64]),
+        evaluation.entry,
+        found,
+        history.alike(history.read(workdir), evaluation.entry.protocol),
+        curves,
+        neighbors,
+        settings,
+    )
+    report.write(workdir / "report.html", page)
+    print(workdir / "report.html")
+
+
+def _asked(gan: Gan, dataset: data.Dataset) -> tuple[np.ndarray, str] | None:
+    """Returns what the generator is asked for, if not for the data's labels, and from where."""
+    if FLAGS.labels_file is None:
+        return None
+    if not gan.conditional:
+        raise UsageError(f"{FLAGS.workdir} was trained without labels; leave --labels_file out")
+    name = pathlib.Path(FLAGS.labels_file).name
+    return data.load_conditions(FLAGS.labels_file, dataset.spec), f"those of {name}"
+
+
+def _pictures(settings: Mapping, split: str = "train") -> data.Dataset:
+    return described.pictures_of(
+        settings, FLAGS.data_dir, FLAGS.tags, split, data_flags.cache_dir()
+    )
+
+
+def _held_out(settings: Mapping) -> data.Dataset | None:
+    try:
+        return _pictures(settings, "holdout")
+    except data.DataError as error:
+        print(f"note: no held-out pictures to compare with: {error}")
+        return None
+
+
+def _print(evaluation: Evaluation) -> None:
+    step, protocol, metrics = evaluation.entry
+    print(
+        f"step {step}, {protocol.num_generated} pictures against {protocol.num_reference} of "
+        f"{protocol.reference}, features {protocol.features} {protocol.digest[:8]}"
+    )
+    width = max(map(len, metrics), default=0)
+    for name, (value, low, high) in metrics.items():
+        bounds = "" if low is None else f"   {low:.4g} to {high:.4g}"
+        print(f"  {name:<{width}}  {value:10.4g}{bounds}")
+
+
+def _against(evaluation: Evaluation) -> None:
+    """Prints the numbers of another run beside these, if they may be compared."""
+    entries = history.read(FLAGS.against)
+    if not entries:
+        raise UsageError(f"{FLAGS.against} has not been evaluated; run evaluate.py on it first")
+    protocol = evaluation.entry.protocol
+    other = (history.alike(entries, protocol) or entries)[-1]
+    check_comparable(other.protocol, protocol)
+    print(f"beside {FLAGS.against}, step {other.step}")
+    for name, (value, *_) in evaluation.entry.metrics.items():
+        before = other.metrics[name].value if name in other.metrics else None
+        if before is None:
+            continue  # not measured there, or not finite
+        word = "better" if (value > before) == higher_is_better(name) else "worse"
+        word = "the same" if value == before else word
+        print(f"  {name}  {value:.4g} against {before:.4g}: {word}")

@@ -1,0 +1,224 @@
+"""Draws pictures from a trained GAN.
+
+python experiments/sample.py --workdir=DIR --num=64 --out=grid.png
+python experiments/sample.py --workdir=DIR --num=8 --interpolate=10 --out=strips.png
+python experiments/sample.py --workdir=DIR --num=6 --interpolate=20 --out=walk.gif
+python experiments/sample.py --workdir=DIR --labels="red cube,blue sphere;gray cylinder"
+python experiments/sample.py --workdir=DIR --truncation=0.7 --mix=6 --out=mixed.png
+python experiments/sample.py --workdir=DIR --project=face.png --out=found.png
+
+A model that was trained with labels draws --num pictures for each condition, in a row beside its
+names. --out=FOLDER/ writes single PNGs, and labels.csv beside them; --out=FILE.npz the array
+`images` [num, H, W, C] uint8, and `labels` [num, K]; --out=FILE.gif a walk from each of --num
+pictures to the next and back to the first. --truncation, --mix and --project are for models with
+intermediate latents w, along which these interpolate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import pathlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from tqdm import tqdm
+
+from jaxgan import data
+from jaxgan.cli import features, machine, style_flags
+from jaxgan.core import Gan, Variables
+from jaxgan.errors import UsageError
+from jaxgan.runs.run import open_run
+from jaxgan.runs.settings import spec_of
+from jaxgan.sampling import pictures, style
+from jaxgan.sampling.draw import Rows, draw, draw_latents
+from jaxgan.sampling.paths import lerp, slerp, walk
+
+FLAGS = flags.FLAGS
+
+
+def define_flags() -> None:
+    """Defines the flags of drawing."""
+    machine.define_flags()
+    features.define_features_flag()
+    style_flags.define_flags()
+    flags.declare_key_flag("compilation_cache")
+    flags.declare_key_flag("cache_dir")
+    flags.adopt_module_key_flags(features)
+    flags.adopt_module_key_flags(style_flags)
+    flags.DEFINE_string("workdir", None, "The training's folder.", required=True)
+    flags.DEFINE_integer(
+        "num",
+        None,
+        "How many pictures, or strips. Default: 64, or 8 for each condition.",
+        lower_bound=1,
+    )
+    flags.DEFINE_string(
+        "labels",
+        None,
+        "What to draw: conditions separated by ;, the tags of one by commas. Default: what the "
+        "training's sample grids show.",
+    )
+    flags.DEFINE_string("labels_file", None, "What to draw: a table, a line for each condition.")
+    flags.DEFINE_string("out", "samples.png", "FILE.png (a grid), FILE.npz, FILE.gif or a folder.")
+    flags.DEFINE_integer("seed", 0, "Chooses the latents.", lower_bound=0, upper_bound=2**32 - 1)
+    flags.DEFINE_integer("interpolate", 0, "Pictures in each strip between two latents.")
+    flags.DEFINE_bool("raw", False, "The last weights in place of their moving average.")
+    flags.DEFINE_string("checkpoint", "last", "A step, 'last', or 'best' as evaluate.py found.")
+    flags.DEFINE_alias("step", "checkpoint")
+    flags.DEFINE_integer("batch_size", 64, "Pictures computed at a time.", lower_bound=1)
+
+
+def main(argv: Sequence[str]) -> None:
+    with machine.started(argv):
+        out = _checked_out()
+        machine.start_machine()
+        run = open_run(FLAGS.workdir, checkpoint=FLAGS.checkpoint, raw=FLAGS.raw)
+        gan, variables, settings = run.gan, run.variables, run.settings
+        style_flags.check(gan)
+        rows = _rows(settings, gan.conditional)
+        label = None if rows is None else rows.label
+        # What draws the images, once all that it needs has been found.
+        if FLAGS.mix is not None:
+            each = None if rows is None else label[:: rows.columns]
+            make, write = style_flags.mixing(gan, variables, each), pictures.save_image
+        elif FLAGS.project is not None:
+            spec = run.spec
+            make, write = style_flags.projecting(gan, variables, spec), pictures.save_image
+        else:
+            make = _drawing(gan, variables, FLAGS.num or 64 if rows is None else len(label), label)
+            write = functools.partial(_write, rows=rows)
+        with _naming_out():  # before the work, which would be lost
+            (out.parent if out.suffix else out).mkdir(parents=True, exist_ok=True)
+        images = make()
+        with _naming_out():
+            write(out, images)
+        print(out)
+
+
+def _checked_out() -> pathlib.Path:
+    """Returns --out; raises UsageError if flags do not go together."""
+    if FLAGS.interpolate == 1 or FLAGS.interpolate < 0:
+        raise UsageError(f"--interpolate={FLAGS.interpolate} must be at least 2 pictures")
+    out = pathlib.Path(FLAGS.out)
+    if not FLAGS.out or out.suffix not in ("", ".png", ".npz", ".gif"):
+        raise UsageError(f"--out={FLAGS.out} must be FILE.png, FILE.npz, FILE.gif or a folder")
+    if out.suffix == ".gif" and not FLAGS.interpolate:
+        raise UsageError(f"--out={FLAGS.out} is a walk: say by --interpolate in how many steps")
+    given = [name for name in ("mix", "project") if FLAGS[name].value is not None]
+    given += ["interpolate"] * bool(FLAGS.interpolate)
+    if len(given) > 1:
+        raise UsageError(f"--{' and --'.join(given)} ask for different pictures; give one of them")
+    if given and given[0] != "interpolate" and out.suffix != ".png":
+        raise UsageError(f"--{given[0]} draws one picture: --out={FLAGS.out} must be FILE.png")
+    return out
+
+
+def _drawing(
+    gan: Gan, variables: Variables, num: int, label: np.ndarray | None
+) -> Callable[[], np.ndarray]:
+    """Returns what draws `num` images, or the images of as many strips, or of a walk."""
+    drawn = functools.partial(draw, seed=FLAGS.seed, batch_size=FLAGS.batch_size)
+    if not FLAGS.interpolate:
+        gan = gan if FLAGS.truncation is None else style.truncated(gan, FLAGS.truncation)
+        return functools.partial(drawn, gan, variables, num, label=label)
+    if gan.style is None:
+        latent, label = _latent_path(gan, num, label)
+        return functools.partial(drawn, gan, variables, len(latent), label=label, latent=latent)
+    w = _w_path(gan, variables, num, label)
+    return functools.partial(drawn, style.from_w(gan), variables, len(w), w=w)
+
+
+def _ends(gan: Gan, num: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the latents [num, Z] at which strips, or the parts of a walk, begin and end."""
+    if _is_walk():
+        starts = draw_latents(gan, num, seed=FLAGS.seed)
+        return starts, np.roll(starts, -1, 0)
+    starts, ends = np.split(draw_latents(gan, 2 * num, seed=FLAGS.seed), 2)
+    return starts, ends
+
+
+def _latent_path(gan, num, label):
+    """Returns the latents, and the labels, of strips or a walk."""
+    path = walk(slerp, *_ends(gan, num), FLAGS.interpolate + _is_walk())
+    return _joined(path), None if label is None else np.repeat(label, FLAGS.interpolate, 0)
+
+
+def _w_path(gan, variables, num, label):
+    """Returns the w of strips or a walk, which has a label's picture at the label's turn."""
+    next_label = np.roll(label, -1, 0) if _is_walk() and label is not None else label
+    starts, ends = (
+        style.map_latents(gan, variables, z, asked, psi=style_flags.psi())
+        for z, asked in zip(_ends(gan, num), (label, next_label), strict=True)
+    )
+    return _joined(walk(lerp, starts, ends, FLAGS.interpolate + _is_walk()))
+
+
+def _is_walk() -> bool:
+    return pathlib.Path(FLAGS.out).suffix == ".gif"
+
+
+def _joined(path):
+    """The parts one after the other; the end of a walk's part is the start of the next."""
+    path = path[:, : FLAGS.interpolate]
+    return path.reshape(-1, *path.shape[2:])
+
+
+def _rows(settings: Mapping, conditional: bool) -> Rows | None:
+    """Returns what the flags ask to be drawn, None if the model takes no labels."""
+    asked = FLAGS.labels is not None or FLAGS.labels_file is not None
+    if not conditional:
+        if asked:
+            raise UsageError(f"{FLAGS.workdir} was trained without labels; leave --labels out")
+        return None
+    spec = spec_of(settings)
+    if FLAGS.labels is not None and FLAGS.labels_file is not None:
+        raise UsageError("--labels and --labels_file both say what to draw; give one of them")
+    if FLAGS.labels_file is not None:
+        conditions = data.load_conditions(FLAGS.labels_file, spec)
+    elif FLAGS.labels is not None:
+        conditions = data.parse_labels(FLAGS.labels, spec)
+    else:
+        shown = settings["data"]["conditions"]
+        conditions = np.array([[n in row for n in spec.label_names] for row in shown], np.float32)
+    return Rows.of(conditions, spec.label_names, FLAGS.num or 8)
+
+
+@contextlib.contextmanager
+def _naming_out() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--out={FLAGS.out} cannot be written: {error.strerror}") from None
+
+
+def _write(out: pathlib.Path, images: np.ndarray, rows: Rows | None) -> None:
+    per_label = FLAGS.interpolate or 1
+    if out.suffix == ".gif":
+        pictures.save_animation(out, images)
+    elif out.suffix == ".npz":
+        arrays: dict[str, Any] = {"images": images}
+        if rows is not None:
+            arrays["labels"] = np.repeat(rows.label, per_label, 0)
+        np.savez_compressed(out, **arrays)
+    elif out.suffix:
+        columns = FLAGS.interpolate or (None if rows is None else rows.columns)
+        grid = pictures.grid(pictures.enlarged(images), columns)
+        if rows is not None:
+            captions = rows.captions
+            if FLAGS.interpolate:
+                captions = [text for text in captions for _ in range(rows.columns)]
+            grid = pictures.captioned(grid, captions)
+        pictures.save_image(out, grid)
+    else:
+        files = [f"{number:06d}.png" for number in range(len(images))]
+        for file, image in zip(tqdm(files, unit="picture", disable=None), images, strict=True):
+            pictures.save_image(out / file, image)
+        if rows is not None:
+            each = len(files) // len(rows.asked)
+            with open(out / "labels.csv", "w", newline="") as table:
+                for number, file in enumerate(files):
+                    csv.writer(table).writerow([file, *rows.asked[number // each]])

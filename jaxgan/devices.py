@@ -1,0 +1,237 @@
+"""The only place that knows how many devices and processes there are.
+
+Data parallelism is by pmap: every device holds the whole state and its part of the batch. Steps see
+the axis `core.AXIS`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import pathlib
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from jaxgan.core import AXIS, PyTree
+from jaxgan.errors import UsageError
+
+T = TypeVar("T")
+
+# From glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def initialize(
+    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins a run over several processes; must come before anything else asks for devices.
+
+    Args:
+      coordinator: `host:port` of process 0. With None, JAX asks the cluster it runs on (Slurm,
+        GKE, Cloud TPU).
+      num_processes: how many processes take part.
+      process_id: which one this is, from 0.
+    """
+    jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=10)
+
+
+def cluster() -> str | None:
+    """Returns the name of a cluster on which this is one of several processes, None elsewhere.
+
+    By what clusters say in the environment, so that elsewhere nothing is asked over a network:
+    Slurm in the steps of `srun`, GKE in the names of workers. A machine with a TPU asks its cloud.
+    """
+    said = os.environ.get
+    if said("SLURM_STEP_NODELIST") and int(said("SLURM_STEP_NUM_TASKS") or 1) > 1:
+        return "Slurm"
+    workers = said("TPU_PROCESS_ADDRESSES") or said("TPU_WORKER_HOSTNAMES")
+    if workers:
+        several = len(workers.split(",")) > 1
+        return ("GKE" if said("KUBERNETES_SERVICE_HOST") else "Cloud TPU") if several else None
+    chips = pathlib.Path("/dev").glob("accel[0-9]*")
+    return "Cloud TPU" if any(chips) and importlib.util.find_spec("libtpu") else None
+
+
+def is_main() -> bool:
+    """Whether this process writes files and talks to people."""
+    return jax.process_index() == 0
+
+
+def check_divisible(batch_size: int, micro_batches: int = 1) -> None:
+    """Raises UsageError unless every device gets the same number of examples, for every one of the
+    pieces in which it looks at them."""
+    if micro_batches < 1:
+        raise UsageError(f"gradients are averaged over at least 1 micro-batch, not {micro_batches}")
+    devices = jax.device_count() * micro_batches
+    if batch_size <= 0 or batch_size % devices:
+        below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
+        near = f"{below} or {above}" if below > 0 else f"{max(above, devices)}"
+        among = f"{jax.device_count()} devices"
+        among += f" and {micro_batches} micro-batches" if micro_batches > 1 else ""
+        raise UsageError(
+            f"a batch of {batch_size} cannot be divided among {among}; try --batch_size={near}"
+        )
+
+
+def process_part(batch_size: int) -> slice:
+    """Returns the range of the global batch that this process feeds to its devices."""
+    size = batch_size // jax.process_count()
+    return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
+
+
+def pmap(step: Callable) -> Callable:
+    """Compiles (state, batch, rng) -> (state, metrics) over all devices.
+
+    State, key and results are replicated, the batch comes from `shard`, the old state's buffers
+    are given away.
+    """
+    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0)
+
+
+def pmap_block(run: Callable, resident: bool) -> Callable:
+    """Compiles (state, feed, index, data, count, rng) -> (state, metrics) over all devices.
+
+    As `pmap` does it; feed and index come split, and so do the data unless they are resident.
+    """
+    axes = (None, 0, 0, None if resident else 0, None, None)
+    return jax.pmap(run, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=0)
+
+
+def replicated_jit(function: Callable) -> Callable:
+    """Compiles state -> state on the replicated state; the old buffers are given away."""
+    return jax.jit(function, donate_argnums=0)
+
+
+def _everywhere():
+    mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def replicate(tree: PyTree) -> PyTree:
+    """Copies a tree of arrays to every device, in the form that `pmap` returns.
+
+    Without it the second call of a step would compile again.
+    """
+    return jax.device_put(tree, _everywhere())
+
+
+def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Sends this process's part of a batch [b, ...] to its devices, as [local devices, b / devices,
+    ...]."""
+    count = jax.local_device_count()
+    return place({name: x.reshape(count, -1, *x.shape[1:]) for name, x in batch.items()})
+
+
+def place(tree: PyTree) -> PyTree:
+    """Sends arrays [local devices, ...] to the devices of this process, a row to each.
+
+    A CPU reads the host's memory as it is.
+    """
+    if jax.local_devices()[0].platform == "cpu":
+        return tree
+    return jax.device_put(tree, _here((AXIS,)))
+
+
+def _here(spec):
+    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), (AXIS,))
+    return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*spec))
+
+
+def copies(tree: PyTree) -> PyTree:
+    """Copies a tree of arrays to every device of this process, for functions that are only jitted.
+
+    Such a function computes on all of them what it computes with a batch from `spread`.
+    """
+    return jax.device_put(tree, _here(()))
+
+
+def spread(batch: PyTree) -> PyTree:
+    """Places arrays [B, ...] on this process's devices, a part on each where B can be divided."""
+    (size,) = {len(x) for x in jax.tree.leaves(batch)}
+    return jax.device_put(batch, spreading(size))
+
+
+def spreading(size: int | None) -> jax.sharding.Sharding:
+    """Returns how `spread` places arrays [size, ...]; None for what `copies` does."""
+    even = size is not None and size % jax.local_device_count() == 0
+    return _here((AXIS,) if even else ())
+
+
+class Process0Error(RuntimeError):
+    """What process 0 met, told to the others."""
+
+
+def from_process_0(work: Callable[[], T]) -> T:
+    """The result of `work`, done by process 0 alone and sent to the others.
+
+    A collective call: all processes make it, in the same order. The result must pickle.
+
+    Raises:
+      Exception: on process 0 whatever `work` raises. On the others Process0Error with its text, so
+        that none waits for an answer which will not come.
+    """
+    if jax.process_count() == 1:
+        return work()
+    result, failure = None, None
+    if jax.process_index() == 0:
+        try:
+            result = work()
+        except Exception as error:
+            failure = error
+    text = None if failure is None else f"{type(failure).__name__} on process 0: {failure}"
+    answer = _broadcast(pickle.dumps((result, text), protocol=5))
+    if failure is not None:
+        raise failure
+    result, text = pickle.loads(answer)
+    if text is not None:
+        raise Process0Error(text)
+    return result
+
+
+def _broadcast(message: bytes) -> bytes:
+    high, low = divmod(len(message), 1 << 30)  # JAX has no 64-bit integers by default
+    high, low = multihost_utils.broadcast_one_to_all(np.array([high, low], np.int32))
+    content = np.zeros((int(high) << 30) + int(low), np.uint8)
+    if jax.process_index() == 0:
+        content[:] = np.frombuffer(message, np.uint8)
+    return np.asarray(multihost_utils.broadcast_one_to_all(content)).tobytes()
+
+
+def memory() -> int:
+    """Returns how many bytes a device of this process may take; on a CPU, devices share."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    container = pathlib.Path("/sys/fs/cgroup/memory.max")
+    if container.exists() and (text := container.read_text().strip()).isdecimal():
+        limits.append(int(text))
+    return min(limits) // jax.local_device_count()
+
+
+def keep_freed_memory() -> bool:
+    """Lets the process keep the memory that it frees; call it before the first computation.
+
+    On a CPU, XLA allocates the temporary memory of a step at its start and frees it at its end.
+    glibc returns blocks of that size to the kernel, which clears them again, page by page, at the
+    next step: up to a quarter of a convolutional GAN's time. The peak of memory stays what it was.
+
+    Returns:
+      Whether the C library is one that can be told so, glibc; other ones are left as they are.
+    """
+    if sys.platform != "linux":
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except AttributeError:
+        return False
+    # Threads share one arena: those of their own fetch every large block from the kernel.
+    options = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1), (_M_ARENA_MAX, 1))
+    return all([mallopt(option, value) for option, value in options])

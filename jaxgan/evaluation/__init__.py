@@ -1,0 +1,1 @@
+"""How good a generator is: numbers, and what they say in words."""

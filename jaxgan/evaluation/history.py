@@ -1,0 +1,74 @@
+"""`evaluation.jsonl`: what was measured of a run, a line for each evaluation."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from jaxgan import files
+from jaxgan.errors import UsageError
+from jaxgan.evaluation.metrics import higher_is_better
+from jaxgan.evaluation.protocol import Measured, Protocol, differences
+
+FILE = "evaluation.jsonl"
+
+
+class Entry(NamedTuple):
+    """A line of the file."""
+
+    step: int
+    protocol: Protocol
+    metrics: Mapping[str, Measured]
+
+
+def append(workdir: str | pathlib.Path, entry: Entry) -> None:
+    """Adds a line to the file of a workdir."""
+    metrics = {
+        name: [x if x is not None and math.isfinite(x) else None for x in measured]
+        for name, measured in entry.metrics.items()
+    }
+    line = {"step": entry.step, "metrics": metrics, "protocol": entry.protocol._asdict()}
+    with (pathlib.Path(workdir) / FILE).open("a+") as file:
+        file.seek(0)
+        torn = (file.read() or "\n")[-1] != "\n"  # by a kill
+        file.write("\n" * torn + json.dumps(line) + "\n")
+
+
+def read(workdir: str | pathlib.Path) -> list[Entry]:
+    """Returns the last entry of each step and protocol, by step; none if there is no file."""
+    entries = {}
+    for line in files.read_json_lines(pathlib.Path(workdir) / FILE):
+        metrics = {name: Measured(*values) for name, values in line["metrics"].items()}
+        entry = Entry(line["step"], Protocol(**line["protocol"]), metrics)
+        entries[entry.step, entry.protocol] = entry
+    return sorted(entries.values(), key=lambda entry: entry.step)
+
+
+def alike(entries: Sequence[Entry], protocol: Protocol) -> list[Entry]:
+    """Returns the entries whose numbers may be compared with those of a protocol."""
+    return [entry for entry in entries if not differences(entry.protocol, protocol)]
+
+
+def best(entries: Sequence[Entry], metric: str) -> Entry:
+    """Returns the entry with the best value of a metric, the first of equals.
+
+    Raises:
+      UsageError: if the metric was not measured, or not always by the same protocol.
+    """
+    found = [e for e in entries if metric in e.metrics and e.metrics[metric].value is not None]
+    if not found:
+        names = sorted({name for entry in entries for name in entry.metrics})
+        raise UsageError(
+            f"{metric} has not been measured, but {', '.join(names) or 'nothing'}; run evaluate.py"
+        )
+    for entry in found:
+        if different := differences(found[0].protocol, entry.protocol):
+            raise UsageError(
+                f"{metric} of steps {found[0].step} and {entry.step} cannot be compared: "
+                f"{'; '.join(different)}. Evaluate them in the same way"
+            )
+    sign = -1 if higher_is_better(metric) else 1
+    return min(found, key=lambda entry: sign * entry.metrics[metric].value)

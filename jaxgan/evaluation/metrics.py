@@ -1,0 +1,213 @@
+"""The metrics by name: what each needs, and how it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxgan.evaluation.distances.accuracy import hits
+from jaxgan.evaluation.distances.arrays import Estimate
+from jaxgan.evaluation.distances.bootstrap import interval
+from jaxgan.evaluation.distances.frechet import Moments, frechet_distance
+from jaxgan.evaluation.distances.inception_score import inception_score, softmax
+from jaxgan.evaluation.distances.kernel import kernel_distance
+from jaxgan.evaluation.distances.manifold import prdc
+from jaxgan.evaluation.distances.modes import count_modes, stacked_modes
+from jaxgan.evaluation.networks.network import Network, Reading
+from jaxgan.evaluation.protocol import Measured
+
+NORMAL = 1.96  # standard deviations that hold 95 %
+FRECHET_RESAMPLES = 20  # each takes as long as the distance itself
+SUBSET = 1000  # pictures in a block of KID's, as in its code
+SPLITS = 10  # of the Inception Score, as in its code
+MANIFOLD = 10_000  # pictures that precision and the others look at: 50,000 take 25 times as long
+
+
+class Setup(NamedTuple):
+    """What is known before anything is drawn."""
+
+    network: Network
+    full_rank: int  # pictures whose covariance can have full rank: one more than features
+    real: int  # pictures
+    fake: int
+    asked: bool  # whether the generator is told what to draw
+    same_labels: bool  # whether the network's labels are the data's
+    latents: bool  # whether the generator draws from latents
+
+
+class Comparison(NamedTuple):
+    """What a metric looks at: real and generated pictures as a network reads them."""
+
+    network: Network
+    real: Reading
+    fake: Reading
+    seed: int
+    path_lengths: Callable[[], np.ndarray]
+
+
+class Need(NamedTuple):
+    """What a metric cannot do without."""
+
+    met: Callable[[Setup], bool]
+    error: str  # with the fields of `Setup`, and the metric's name as {metric}
+
+
+class Metric(NamedTuple):
+    """A metric: the numbers that it gives, by name, and what it needs."""
+
+    measure: Callable[[Comparison], Mapping[str, Measured]]
+    needs: tuple[Need, ...]
+
+
+def obstacle(name: str, setup: Setup) -> str | None:
+    """Returns why a metric cannot be measured, or None if it can be."""
+    for need in METRICS[name].needs:
+        if not need.met(setup):
+            return need.error.format(metric=name, **setup._asdict())
+    return None
+
+
+def _frechet(seen: Comparison) -> Mapping[str, Measured]:
+    """FID, or with another network the Fréchet distance of its features."""
+    real, features = seen.real.moments, seen.fake.features
+    bounds = interval(
+        lambda rows: frechet_distance(real, Moments.of(features[rows])),
+        len(features),
+        resamples=FRECHET_RESAMPLES,
+        centered=True,
+        seed=seen.seed,
+    )
+    name = "fid" if _is_inception(seen.network) else f"{seen.network.name}_frechet"
+    return {name: bounds._replace(value=frechet_distance(real, seen.fake.moments))}
+
+
+def _kid(seen: Comparison) -> Mapping[str, Measured]:
+    """KID, or the same of another network; the interval is of the mean over subsets."""
+    real, fake = seen.real.features, seen.fake.features
+    blocks = min(len(real), len(fake)) // SUBSET
+    subsets = max(10, min(100, blocks * 10))
+    found = kernel_distance(real, fake, subsets=subsets, subset_size=SUBSET, seed=seen.seed)
+    name = "kid" if _is_inception(seen.network) else f"{seen.network.name}_kid"
+    return {name: _normal(found, blocks)}  # subsets overlap: only so many are independent
+
+
+def _score(seen: Comparison) -> Mapping[str, Measured]:
+    """Inception Score, or the same of another classifier's classes."""
+    probabilities = softmax(seen.fake.logits)
+    order = np.random.default_rng(seen.seed).permutation(len(probabilities))
+    found = inception_score(probabilities[order], splits=SPLITS)
+    return {f"{seen.network.name}_score": _normal(found, SPLITS)}
+
+
+def _prdc(seen: Comparison) -> Mapping[str, Measured]:
+    """Precision, recall, density and coverage."""
+    found = prdc(seen.real.features[:MANIFOLD], seen.fake.features[:MANIFOLD])
+    return {name: _mean(values, seen.seed) for name, values in found.items()}
+
+
+def _accuracy(seen: Comparison) -> Mapping[str, Measured]:
+    """The share of labels that the classifier reads as asked."""
+    found, asked = hits(seen.fake.logits, seen.fake.labels)
+
+    def share(rows):
+        return found[rows].sum() / asked[rows].sum()
+
+    return {"accuracy": interval(share, len(found), seed=seen.seed)}
+
+
+def _ppl(seen: Comparison) -> Mapping[str, Measured]:
+    """How much the network's features change along paths between latents, on average."""
+    return {f"{seen.network.name}_path_length": _mean(seen.path_lengths(), seen.seed)}
+
+
+def _modes(seen: Comparison) -> Mapping[str, Measured]:
+    """StackedMNIST's modes, of 1000, and the divergence from having them all alike."""
+    drawn = stacked_modes(seen.fake.logits.reshape(-1, 3, 10).argmax(-1))
+    numbers = {
+        "modes": lambda rows: count_modes(drawn[rows]).reached,
+        "modes_divergence": lambda rows: count_modes(drawn[rows]).divergence,
+    }
+    # Centered, because a resample misses modes that its pictures have.
+    return {
+        name: interval(number, len(drawn), resamples=100, centered=True, seed=seen.seed)
+        for name, number in numbers.items()
+    }
+
+
+def _mean(values: np.ndarray, seed: int) -> Measured:
+    return interval(lambda rows: values[rows].mean(), len(values), seed=seed)
+
+
+def _normal(found: Estimate, independent: int) -> Measured:
+    margin = NORMAL * found.deviation / np.sqrt(independent)
+    return Measured(found.mean, found.mean - margin, found.mean + margin)
+
+
+def _is_inception(network: Network) -> bool:
+    """Whether these are FID's own features."""
+    return network.name == "inception"
+
+
+def _pictures(least: int) -> Need:
+    return Need(
+        lambda setup: min(setup.real, setup.fake) >= least,
+        f"{{metric}} needs at least {least} pictures on either side, and there are {{real}} real "
+        "and {fake} generated ones; take more",
+    )
+
+
+FULL_RANK = Need(
+    lambda setup: min(setup.real, setup.fake) >= setup.full_rank,
+    "{metric} needs at least {full_rank} pictures on either side, one more than features, and "
+    "there are {real} real and {fake} generated ones; take more, or ask for kid, which few "
+    "pictures do not bias",
+)
+INCEPTION = Need(
+    lambda setup: _is_inception(setup.network),
+    "fid is the Fréchet distance of Inception's features and these are of the network "
+    "{network.name!r}; give --features=inception, or ask for frechet",
+)
+CLASSES = Need(
+    lambda setup: _is_inception(setup.network) or setup.network.label_kind == "class",
+    "is needs the probabilities of classes, and the network {network.name!r} gives none; give "
+    "--features=inception or a classifier",
+)
+ASKED = Need(
+    lambda setup: setup.asked,
+    "accuracy compares pictures with the labels that they were asked to show, and this model takes "
+    "none; train one that does",
+)
+SAME_LABELS = Need(
+    lambda setup: setup.same_labels,
+    "accuracy needs a classifier of the data's own labels and {network.name!r} is none; make one "
+    "with train_classifier.py",
+)
+LATENTS = Need(lambda setup: setup.latents, "ppl walks between latents, and this model maps images")
+STACKED_DIGITS = Need(
+    lambda setup: setup.network.name == "classifier_each_channel",
+    "modes are those of stacked_mnist as a classifier of MNIST reads them; train on that data set, "
+    "and give such a classifier as --features",
+)
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "frechet": Metric(_frechet, (FULL_RANK,)),
+        "fid": Metric(_frechet, (INCEPTION, FULL_RANK)),
+        "kid": Metric(_kid, (_pictures(SUBSET),)),
+        "is": Metric(_score, (CLASSES, _pictures(SPLITS))),
+        "prdc": Metric(_prdc, (_pictures(100),)),
+        "accuracy": Metric(_accuracy, (ASKED, SAME_LABELS)),
+        "ppl": Metric(_ppl, (LATENTS,)),
+        "modes": Metric(_modes, (STACKED_DIGITS,)),
+    }
+)
+USUAL = ("frechet", "kid", "is", "prdc", "accuracy")
+"""What is measured when nothing is asked for, as far as it can be."""
+
+
+def higher_is_better(name: str) -> bool:
+    """Whether a number of this name is to be large."""
+    return not name.endswith(("fid", "kid", "frechet", "path_length", "divergence"))

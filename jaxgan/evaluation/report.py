@@ -1,0 +1,118 @@
+"""One HTML file that tells how good a run is; it needs no other file and no network."""
+
+from __future__ import annotations
+
+import base64
+import importlib.resources
+import io
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from jaxgan import files
+from jaxgan.evaluation.findings import NearestPictures
+from jaxgan.evaluation.history import Entry
+from jaxgan.evaluation.metrics import higher_is_better
+from jaxgan.evaluation.verdicts import Finding
+from jaxgan.sampling import pictures
+from jaxgan.training import curves
+
+WORDS = {"bad": "Bad", "watch": "Watch", "good": "Good"}
+INK, INK_ON_DARK = "#333333", "#cccccc"  # as in the page's style
+SHOWN_WIDTH = 640  # smaller pictures are enlarged to about that many pixels
+
+
+class Report(NamedTuple):
+    """What the page shows; what is empty has no place on it."""
+
+    model: str
+    dataset: str
+    samples: np.ndarray  # a grid [H, W, 1 or 3] uint8
+    entry: Entry
+    findings: Sequence[Finding] = ()
+    evaluations: Sequence[Entry] = ()  # whose numbers may be compared with the entry's, in order
+    training: Sequence[Mapping[str, float | None]] = ()  # the lines of metrics.jsonl
+    neighbors: Sequence[NearestPictures] = ()
+    settings: Mapping[str, Any] = MappingProxyType({})  # config.json
+
+
+def write(path: str | pathlib.Path, report: Report) -> None:
+    """Writes the page, all of it or nothing."""
+    with files.whole(path) as file:
+        file.write(render(report))
+
+
+def render(report: Report) -> str:
+    """Returns the page as HTML."""
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = (
+        importlib.resources.files("jaxgan.evaluation").joinpath("report.html").read_text("utf-8")
+    )
+    environment.filters["number"] = _number
+    measured = [
+        {"step": entry.step} | {name: m.value for name, m in entry.metrics.items()}
+        for entry in report.evaluations
+    ]
+    return environment.from_string(source).render(
+        report=report,
+        higher_is_better=higher_is_better,
+        words=WORDS,
+        counts={v: sum(f.verdict == v for f in report.findings) for v in WORDS},
+        findings=sorted(report.findings, key=lambda f: list(WORDS).index(f.verdict)),
+        samples=_picture(report.samples),
+        quality=[_curve(name, measured, [name]) for name in _names(measured)],
+        curves=[_curve(t, report.training, n) for t, n in _speed_last(report.training)],
+        neighbors=[(n.space, len(n.samples), _picture(_beside(n))) for n in report.neighbors],
+        settings=json.dumps(dict(report.settings), indent=2) if report.settings else "",
+    )
+
+
+def _picture(pixels):
+    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    scale = max(1, round(SHOWN_WIDTH / image.width))
+    uri = _uri("image/png", file.getvalue())
+    return {"uri": uri, "width": scale * image.width, "height": scale * image.height}
+
+
+def _beside(neighbors):
+    """A grid with a sample and its neighbors in each row, the sample a little apart."""
+    samples, nearest = neighbors.samples, neighbors.nearest
+    count, k, height, width, channels = nearest.shape
+    left = pictures.grid(samples, columns=1)
+    right = pictures.grid(nearest.reshape(count * k, height, width, channels), columns=k)
+    between = np.zeros((len(left), max(4, width // 4), channels), np.uint8)
+    return np.concatenate([left, between, right], 1)
+
+
+def _curve(title, lines, names):
+    light, dark = (
+        _uri("image/svg+xml", curves.panel(lines, names, ink)) for ink in (INK, INK_ON_DARK)
+    )
+    return {"title": title, "names": ", ".join(names), "light": light, "dark": dark}
+
+
+def _speed_last(lines):
+    return sorted(curves.panels(lines).items(), key=lambda item: item[0] == "images_per_second")
+
+
+def _names(lines):
+    return [name for names in curves.panels(lines).values() for name in names]
+
+
+def _uri(kind, content):
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _number(value):
+    return "–" if value is None or not math.isfinite(value) else f"{value:.4g}"

@@ -1,1 +1,0 @@
-"""How good a generator is: distances, and the networks whose features they compare."""

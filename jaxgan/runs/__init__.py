@@ -1,0 +1,1 @@
+"""A run: how it is described, made, and opened again. Scripts and Python go through here."""

@@ -1,0 +1,281 @@
+"""The device's own loop: whole iterations, many a call, inside one program.
+
+An accelerator is done with an update of a small network sooner than the host is with calling the
+next. Here one call plays a block of iterations with all their updates, repeats and lazy terms, and
+the pictures lie on the device: what the host sends is where each draw's examples lie, and which of
+them are mirrored. Pictures that do not fit there are sent a block ahead instead.
+
+How long a block is is an argument of the program: one compilation serves all, and where a run is
+cut into blocks does not change a bit of it. On a CPU the host's loop is faster, since XLA runs
+convolutions inside of loops on one thread.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxgan import devices
+from jaxgan.core import Array, Batch, Gan, GanState, draws
+from jaxgan.data import Dataset, coin_flips, indices
+from jaxgan.step import end_step, update_step
+
+RESIDENT_SHARE = 0.25
+"""Of a device's memory; a data set that takes more is sent in blocks."""
+STREAMED_BYTES = 64 << 20
+"""Of pictures in one block, for each device; two blocks are there at a time."""
+MOST = 1024
+"""Iterations in a block."""
+BLOCK_SECONDS = 0.5
+"""About what a block lasts, and so how late a signal is heard."""
+
+
+class Feed(NamedTuple):
+    """What the draws of an iteration hold."""
+
+    example: Array  # [draws, b] int32, its place among the pictures on the device
+    mirrored: Array | None  # [draws, b] bool; None mirrors none
+
+
+def _take(data: Mapping[str, Array], feed: Feed, index: Array) -> Batch:
+    batch = {name: x[feed.example] for name, x in data.items()} | {"index": index}
+    return batch if feed.mirrored is None else batch | {"mirrored": feed.mirrored}
+
+
+def whole_iteration(gan: Gan, micro_batches: int = 1) -> Callable:
+    """Builds the pure (state, latest, batch_of, rng) -> (state, metrics) of one iteration.
+
+    `batch_of` gives the batch of a draw's number. `latest` are the metrics so far; those of an
+    update that is not due stay what they were.
+    """
+    steps = [update_step(gan, number, micro_batches) for number in range(len(gan.updates))]
+    end = end_step(gan)
+
+    def play(state, latest, batch_of, rng):
+        drawn = 0
+        for number, (update, step) in enumerate(zip(gan.updates, steps, strict=True)):
+            fresh = draws(gan, number)
+            first, drawn = drawn, drawn + update.repeat * fresh
+
+            def once(repeat, carry, step=step, fresh=fresh, first=first):
+                state, latest = carry
+                batch = batch_of(first + repeat if fresh else first - 1)
+                state, found = step(state, batch, jax.random.fold_in(rng, repeat))
+                return state, latest | {n: x.astype(latest[n].dtype) for n, x in found.items()}
+
+            def turns(carry, update=update, once=once):
+                return lax.fori_loop(0, update.repeat, once, carry)
+
+            carry, due = (state, latest), state.step % update.every == 0
+            state, latest = (
+                turns(carry) if update.every == 1 else lax.cond(due, turns, tuple, carry)
+            )
+        return end(state), latest
+
+    return play
+
+
+def iterations(gan: Gan, micro_batches: int = 1) -> Callable:
+    """Builds the pure (state, feed, index, data, count, rng) -> (state, metrics) of a block.
+
+    It runs per device, as an update does, and plays the first `count` of the feed's iterations.
+    The feed has an axis of iterations in front, `index` [b] is the batch's, `data` are images
+    [N, H, W, C] and labels [N, K] on the device. The metrics are the last ones of each update.
+    """
+    play = whole_iteration(gan, micro_batches)
+
+    def run(state, feed, index, data, count, rng):
+        def at(number):
+            return jax.tree.map(lambda x: x[number], feed)
+
+        def one(number, carry):
+            now = at(number)
+            return play(
+                *carry, lambda d: _take(data, jax.tree.map(lambda x: x[d], now), index), rng
+            )
+
+        batch, none = _take(data, jax.tree.map(lambda x: x[0], at(0)), index), {}
+        for number in range(len(gan.updates)):
+            found = jax.eval_shape(update_step(gan, number, micro_batches), state, batch, rng)[1]
+            none |= {name: jnp.zeros(x.shape, x.dtype) for name, x in found.items()}
+        return lax.fori_loop(0, count, one, (state, none))
+
+    return run
+
+
+class _Layout(NamedTuple):
+    """What says how a block's draws lie in memory."""
+
+    gan: Gan
+    dataset: Dataset
+    batch_size: int
+    seed: int
+    flip: bool
+    resident: bool  # the whole data set lies on every device
+    most: int  # iterations that a feed has room for
+
+    def block(self, step: int, count: int, start: int) -> tuple[Feed, dict | None, int]:
+        """Returns the feed of `count` iterations from `step` on, pictures and labels unless they
+        are resident, all as [local devices, ...], and where the next block's draws begin.
+
+        A draw that is not due repeats the one before, at which later updates then look.
+        """
+        part = devices.process_part(self.batch_size)
+        chosen, coins, rows = [], [], []
+        for now in range(step, step + count):
+            for update in self._drawing():
+                for _ in range(update.repeat):
+                    if now % update.every == 0:
+                        drawn = start, self.batch_size
+                        chosen.append(indices(self.seed, len(self.dataset), *drawn)[part])
+                        coins.append(coin_flips(self.seed, *drawn)[part])
+                        start += self.batch_size
+                    rows.append(len(chosen) - 1)
+        local = jax.local_device_count()
+        chosen = np.stack(chosen).reshape(len(chosen), local, -1)  # [draws, local devices, b]
+        rows = np.reshape(rows, (count, -1))
+        size = chosen.shape[-1]
+        if self.resident:
+            example, data = chosen[rows], None
+        else:
+            example = rows[..., None, None] * size + np.arange(size)
+            example = np.broadcast_to(example, (*rows.shape, local, size))
+            data = {"image": self.dataset.images, "label": self.dataset.labels}
+            room = self.most * rows.shape[1] * size
+            data = {n: self._sent(x, chosen, room) for n, x in data.items() if x is not None}
+        mirrored = self._split(np.stack(coins).reshape(chosen.shape)[rows]) if self.flip else None
+        return Feed(self._split(example.astype(np.int32)), mirrored), data, start
+
+    def room(self) -> int:
+        """Returns how many iterations of pictures may be sent at once."""
+        drawn = sum(update.repeat for update in self._drawing()) * self.batch_size
+        return max(
+            1, STREAMED_BYTES * jax.device_count() // (drawn * self.dataset.images[0].nbytes)
+        )
+
+    def _drawing(self):
+        return [u for number, u in enumerate(self.gan.updates) if draws(self.gan, number)]
+
+    def _split(self, x):
+        """[count, draws, local devices, b] -> [local devices, most, draws, b]."""
+        x = np.moveaxis(x, 2, 0)
+        return np.pad(x, [(0, 0), (0, self.most - x.shape[1]), (0, 0), (0, 0)])
+
+    @staticmethod
+    def _sent(x, chosen, room):
+        """Rows of x by `chosen` [draws, local devices, b], as [local devices, room, ...]."""
+        chosen = np.moveaxis(chosen, 1, 0).reshape(chosen.shape[1], -1)
+        sent = np.zeros((len(chosen), room, *x.shape[1:]), x.dtype)
+        sent[:, : chosen.shape[1]] = x[chosen]
+        return sent
+
+
+def blocks(
+    gan: Gan,
+    state: GanState,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    seed: int,
+    flip: bool,
+    start: int,
+    pause: Callable[[int], int],
+    micro_batches: int = 1,
+    length: int | None = None,
+    resident: bool | None = None,
+) -> Iterator[tuple[int, GanState, Mapping[str, Array]]]:
+    """Yields (finished steps, state, metrics) after each block.
+
+    The buffers of a state are given away when the next one is asked for. The metrics are those of
+    the updates that ran in the block, each the last one's.
+
+    Args:
+      gan: the method.
+      state: where to go on, replicated.
+      dataset: the pictures.
+      batch_size: over all devices.
+      seed: the run's.
+      flip: whether to mirror pictures at random.
+      start: how many examples were drawn before.
+      pause: step -> the next one at which the caller looks; a block ends there at the latest. The
+        step itself ends the run.
+      micro_batches: in how many pieces a device looks at its part of a batch.
+      length: iterations a block; None finds what lasts about `BLOCK_SECONDS`.
+      resident: whether the data lie on the devices; None asks how much memory they have.
+    """
+    if resident is None:
+        resident = _bytes(dataset) <= RESIDENT_SHARE * devices.memory()
+    layout = _Layout(gan, dataset, batch_size, seed, flip, resident, length or MOST)
+    if not resident:
+        layout = layout._replace(most=min(layout.most, layout.room()))
+    run = devices.pmap_block(iterations(gan, micro_batches), resident)
+    data = {"image": dataset.images, "label": dataset.labels}
+    data = {name: x for name, x in data.items() if x is not None}
+    data = devices.replicate(data) if resident else None
+    index = np.arange(batch_size, dtype=np.int32)[devices.process_part(batch_size)]
+    index = devices.shard({"index": index})["index"]
+    _, key = jax.random.split(jax.random.key(seed))
+    step, pace = int(state.step), _Pace(length, layout.most)
+
+    def prepared(step, start):
+        if (count := min(pace.length, pause(step) - step)) == 0:
+            return 0, None, None, start
+        feed, sent, start = layout.block(step, count, start)
+        return count, devices.place(feed), data if resident else devices.place(sent), start
+
+    count, feed, pictures, start = prepared(step, start)
+    while count:
+        pace.begins()
+        state, metrics = run(state, feed, index, pictures, np.int32(count), key)
+        now = range(step, step := step + count)
+        pace.ends(count, metrics)
+        # The devices are at work meanwhile.
+        count, feed, pictures, start = prepared(step, start)
+        yield step, state, _of_due(gan, metrics, now)
+
+
+def _of_due(gan, metrics, steps):
+    """The metrics without those of lazy updates none of which ran in these steps."""
+    idle, ran, players = set(), set(), set()
+    for player, objective, every, *_ in gan.updates:
+        names = {*objective} if player in players else {*objective, "loss"}
+        players.add(player)
+        due = any(step % every == 0 for step in steps)
+        (ran if due else idle).update(f"{player}/{name}" for name in names)
+    return {name: value for name, value in metrics.items() if name not in idle - ran}
+
+
+def _bytes(dataset):
+    return dataset.images.nbytes + (0 if dataset.labels is None else dataset.labels.nbytes)
+
+
+class _Pace:
+    """Finds how many iterations last about `BLOCK_SECONDS`: twice as many until they do.
+
+    Process 0 measures, for all.
+    """
+
+    def __init__(self, length: int | None, most: int) -> None:
+        self.length = min(length or 1, most)
+        self._most, self._found = most, length is not None
+        self._compiled, self._began = False, 0.0
+
+    def begins(self) -> None:
+        self._began = time.monotonic()
+
+    def ends(self, count: int, metrics: Mapping[str, Array]) -> None:
+        if self._found:
+            return
+        jax.block_until_ready(metrics)
+        seconds = time.monotonic() - self._began
+        if self._compiled and count == self.length:
+            longer = devices.from_process_0(lambda: seconds < BLOCK_SECONDS / 2)
+            self.length = min(2 * count, self._most) if longer else count
+            self._found = not longer or self.length == self._most
+        self._compiled = True

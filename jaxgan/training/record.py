@@ -1,0 +1,234 @@
+"""What a run leaves in its workdir: settings, checkpoints, metrics, samples, curves."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pathlib
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from absl import logging
+
+from jaxgan import devices
+from jaxgan.core import GanState, Variables
+from jaxgan.data import Dataset
+from jaxgan.devices import from_process_0
+from jaxgan.sampling import pictures
+from jaxgan.sampling.draw import Rows, draw, generator_variables
+from jaxgan.stages import Stages, gan_at, template
+from jaxgan.training import curves
+from jaxgan.training import workdir as workdirs
+from jaxgan.training.checkpoint import Checkpointer
+from jaxgan.training.log import Log
+
+EARLY_SAMPLES = (0, 50, 200)
+"""Steps at which a new run draws a grid beside its schedule's, since people look early."""
+
+
+class Schedule(NamedTuple):
+    """How often something is written, in steps, and what is kept."""
+
+    log_every: int = 100
+    sample_every: int = 1000
+    checkpoint_every: int = 1000
+    keep: int = 3  # the last checkpoints
+    keep_every: int | None = None  # checkpoints at multiples of this stay for good
+    num_samples: int = 64
+    evaluate_every: int | None = None  # if there is an `AfterSave`
+    max_skipped: int = 10  # updates in a row that may be undone for not being finite
+
+    def pause(self, step: int, steps: int) -> int:
+        """Returns the next step after `step`, of `steps`, at which something is written."""
+        often = (self.log_every, self.sample_every, self.checkpoint_every, self.evaluate_every)
+        regular = [step - step % every + every for every in often if every]
+        return min(steps, *regular, *(early for early in EARLY_SAMPLES if early > step))
+
+    def samples(self, step: int) -> bool:
+        """Whether a sample grid is due after `step` steps."""
+        return step in EARLY_SAMPLES or step % self.sample_every == 0
+
+
+class AfterSave(Protocol):
+    """What is done with a state whose checkpoint is on disk, such as measuring its pictures."""
+
+    def __call__(self, workdir: pathlib.Path, state: GanState) -> Mapping[str, float]:
+        """Returns numbers for the log."""
+
+    def best(self, workdir: pathlib.Path, steps: Collection[int]) -> int | None:
+        """Returns which of the steps on disk stays, whatever its age."""
+
+
+class Record:
+    """Writes a run down; with `workdir=None` every method does nothing. A context manager.
+
+    All processes take part in checkpoints; the main one writes the rest. A new run that ends before
+    `begin` leaves nothing behind. A conditional Gan needs `rows`, what its sample grid shows.
+
+    Raises:
+      UsageError: if the workdir holds something else, or a run with other settings.
+      CheckpointError: if it cannot be written, or another run is using it.
+    """
+
+    def __init__(
+        self,
+        stages: Stages,
+        workdir: str | pathlib.Path | None,
+        schedule: Schedule,
+        seed: int,
+        settings: Mapping[str, Any],
+        rows: Rows | None = None,
+        after_save: AfterSave | None = None,
+        dataset: Dataset | None = None,
+    ) -> None:
+        self._stages, self._schedule, self._seed = stages, schedule, seed
+        self._settings, self._rows, self._after_save = settings, rows, after_save
+        self._workdir = None if workdir is None else pathlib.Path(workdir)
+        self._checkpointer: Checkpointer | None = None
+        self._log: Log | None = None
+        if self._workdir is None:
+            return
+        self._dataset = dataset
+        from_process_0(lambda: workdirs.check(self._workdir, settings, dataset))
+        self._was_there = self._workdir.exists()
+        self._checkpointer = Checkpointer(
+            self._workdir / "checkpoints", keep=schedule.keep, keep_every=schedule.keep_every
+        )
+
+    def __enter__(self) -> Record:
+        return self
+
+    def __exit__(self, *unused) -> None:
+        if self._checkpointer is None:
+            return
+        try:
+            if devices.is_main() and not (self._workdir / "config.json").exists():
+                self._leave_nothing()
+            self._checkpointer.close()
+        finally:
+            if self._log is not None:
+                self._log.close()
+
+    def _leave_nothing(self) -> None:
+        # Only what is empty goes: a run that starts here at this moment keeps its files.
+        with contextlib.suppress(OSError):
+            (self._checkpointer.directory / ".lock").unlink()
+            self._checkpointer.directory.rmdir()
+            if not self._was_there:
+                self._workdir.rmdir()
+
+    def steps(self) -> list[int]:
+        """Returns the steps of which there are checkpoints."""
+        return [] if self._checkpointer is None else self._checkpointer.steps()
+
+    def restore(self, step: int | None = None) -> GanState | None:
+        """Returns the newest good state as numpy, or that of a step; None if there is none yet."""
+        if self._checkpointer is None:
+            return None
+        restored = self._checkpointer.restore(template(self._stages), step)
+        return None if restored is None else restored.state
+
+    def begin(self, step: int) -> None:
+        """Writes the settings, and opens the log behind `step`."""
+        if self._workdir is not None and devices.is_main():
+            workdirs.write(self._workdir, self._settings)
+            if self._dataset is not None:
+                workdirs.remember_pictures(self._workdir, self._dataset)
+            self._log = Log(
+                self._workdir, step, self._settings.get("logger", ["tensorboard"]), self._settings
+            )
+            self._keep_best()
+
+    def write(
+        self,
+        step: int,
+        state: GanState,
+        *,
+        last: bool = False,
+        grown: bool = False,
+        stopping: bool = False,
+    ) -> bool:
+        """Leaves what is due at a step: a checkpoint, samples, and what is done after a save.
+
+        Args:
+          step: finished steps.
+          state: after them.
+          last: whether the run ends here, so that all is due.
+          grown: whether a stage ends here, so that a checkpoint is due.
+          stopping: whether somebody waits for the end, so that nothing is done after the save.
+
+        Returns:
+          Whether time passed that was not the training's.
+        """
+        often = self._schedule
+        evaluated = self._after_save and (last or step % often.evaluate_every == 0)
+        sampled = last or often.samples(step)
+        # The save first: who sent the signal may not wait for a picture.
+        if last or grown or evaluated or step % often.checkpoint_every == 0:
+            self.save(step, state)
+        if sampled:
+            self.sample(step, state)
+        if evaluated and not stopping:
+            self.after_save(step, state)
+        return bool(sampled or evaluated)
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Appends a line to the log."""
+        if self._log is not None:
+            self._log.metrics(step, values)
+
+    def sample(self, step: int, state: GanState) -> None:
+        """Draws the grid of fixed latents, and the curves; a full disk is a warning."""
+        if self._log is None:
+            return
+        variables = generator_variables(state)
+        grid = self._grid(step, variables)
+        try:
+            pictures.save_image(self._workdir / "samples" / f"step_{step:08d}.png", grid)
+            self._log.image(step, "samples", grid)
+            curves.curves(self._workdir / "metrics.jsonl", self._workdir / "curves.png")
+        except OSError as error:
+            logging.warning("samples of step %d are lost: %s", step, error)
+
+    def _grid(self, step: int, variables: Variables) -> np.ndarray:
+        gan = gan_at(self._stages, step)
+        drawn = functools.partial(draw, gan, variables, seed=self._seed, step=step)
+        if self._rows is None:
+            return pictures.grid(pictures.enlarged(drawn(self._schedule.num_samples)))
+        label = self._rows.label
+        images = pictures.enlarged(drawn(len(label), label=label))
+        grid = pictures.grid(images, self._rows.columns)
+        return pictures.captioned(grid, self._rows.captions)
+
+    def save(self, step: int, state: GanState) -> None:
+        """Saves a checkpoint in the background."""
+        if self._checkpointer is not None:
+            self._checkpointer.save(step, state)
+
+    def after_save(self, step: int, state: GanState) -> None:
+        """Does what is done with a saved state, once it is on disk; logs the numbers."""
+        if self._after_save is None or self._log is None:
+            return
+        self.finish()
+        values = self._after_save(self._workdir, state)
+        try:
+            self._log.scalars(step, values)
+        except OSError as error:
+            logging.warning("numbers of step %d are lost to the loggers: %s", step, error)
+        self._keep_best()
+
+    def _keep_best(self) -> None:
+        if self._after_save is not None:
+            steps = self._checkpointer.steps()
+            self._checkpointer.protect(self._after_save.best(self._workdir, steps))
+
+    def last_saved(self) -> int | None:
+        """Returns the step of the last checkpoint, once it is on disk; None if there is none."""
+        self.finish()
+        return None if self._checkpointer is None else max(self._checkpointer.steps(), default=None)
+
+    def finish(self) -> None:
+        """Waits until everything is on disk."""
+        if self._checkpointer is not None:
+            self._checkpointer.wait()

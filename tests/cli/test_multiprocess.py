@@ -1,0 +1,104 @@
+"""Several processes, as on several machines, train what one trains."""
+
+import contextlib
+import shutil
+import socket
+
+import numpy as np
+import pytest
+from commands import EXPERIMENTS, TINY, Result, assert_same_bits, checkpoint, finish, run, start
+
+from jaxgan import files
+
+RUN = (*TINY, "--steps=4", "--checkpoint_every=2")
+
+
+def _both(*arguments, script="train", **environment) -> list[Result]:
+    """Runs a training in two processes of one device each."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                start(
+                    script,
+                    *arguments,
+                    f"--coordinator=127.0.0.1:{port}",
+                    "--num_processes=2",
+                    f"--process_id={number}",
+                    devices=1,
+                    **environment,
+                )
+            )
+            for number in range(2)
+        ]
+        return [finish(process) for process in processes]
+
+
+def test_two_processes_end_as_one_and_go_on_to_the_same_bits(tmp_path):
+    two, parts, one = (tmp_path / name for name in ("two", "parts", "one"))
+    # Nothing is prepared yet, so that both draw the pictures at once.
+    first, second = _both(*RUN, f"--workdir={two}", XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert first.status == second.status == 0, first.err + second.err
+    assert f"samples: {two}/samples/step_00000004.png" in first.out
+    assert "samples" not in second.out
+    assert "step" not in second.err  # one bar is enough
+    assert (two / "samples" / "step_00000004.png").exists()
+
+    # Four devices of one process: the same data and latents, sums rounded otherwise.
+    assert run("train", *RUN, f"--workdir={one}").status == 0
+    lines, expected = (files.read_json_lines(path / "metrics.jsonl") for path in (two, one))
+    assert [line["images"] for line in lines] == [line["images"] for line in expected]
+    for name in ("discriminator/loss", "generator/loss"):
+        ours, theirs = ([line[name] for line in which] for which in (lines, expected))
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5)
+    for name, array in checkpoint(one).items():
+        np.testing.assert_allclose(checkpoint(two)[name], array, atol=1e-6, err_msg=name)
+
+    shutil.copytree(two, parts)
+    shutil.rmtree(parts / "checkpoints" / "4")
+    resumed = _both(*RUN, f"--workdir={parts}")
+    assert [process.status for process in resumed] == [0, 0], resumed
+    assert "50% 2/4" in resumed[0].err
+    assert_same_bits(checkpoint(parts), checkpoint(two))
+
+
+@pytest.mark.slow
+def test_an_error_at_the_start_is_one_line_in_every_process(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    for process in _both(*RUN, f"--workdir={tmp_path}"):
+        assert process.status == 1, process.err
+        assert f"{tmp_path} exists and is not a workdir" in process.err
+        assert "Traceback" not in process.err
+    for process in _both(*RUN, "--batch_size=7", f"--workdir={tmp_path}/run"):
+        assert process.status == 1, process.err
+        assert "a batch of 7 cannot be divided among 2 devices" in process.err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+FAILING_LOADER = """
+import itertools, runpy, sys
+import jaxgan.training.loop
+
+batches = jaxgan.training.loop.batches
+
+def failing(*arguments, **settings):
+    yield from itertools.islice(batches(*arguments, **settings), 3)
+    raise OSError("the disk is gone")
+
+if "--process_id={process}" in sys.argv:
+    jaxgan.training.loop.batches = failing
+sys.path.insert(0, {experiments!r})
+runpy.run_path({experiments!r} + "/train.py", run_name="__main__")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("process", [0, 1])
+def test_a_process_that_fails_takes_the_other_with_it(process, tmp_path):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING_LOADER.format(process=process, experiments=str(EXPERIMENTS)))
+    results = _both(*RUN, "--steps=1000000", f"--workdir={tmp_path}/run", script=script)
+    assert all(result.status != 0 for result in results)
+    assert "the disk is gone" in results[process].err
