@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable
@@ -20,7 +21,7 @@ def override(config: T, assignments: Iterable[str]) -> T:
 
     Types may be int, float, bool, str and homogeneous tuples of them (`widths=64,32`), each or None
     (`discriminator_width=none`). In a Config an integer is a size or a count, at least 1, and a
-    float is not negative.
+    float is finite and not negative.
 
     Raises:
       UsageError: for an unknown field or a value that is not of the field's type.
@@ -54,7 +55,7 @@ def _parse(kind: Any, text: str) -> Any:
     if typing.get_origin(kind) is tuple:
         return tuple(_parse(typing.get_args(kind)[0], part) for part in text.split(",") if part)
     value = _TRUTH[text.lower()] if kind is bool else kind(text)
-    if kind in _LEAST and not value >= _LEAST[kind]:
+    if kind in _LEAST and not _LEAST[kind] <= value < math.inf:
         raise ValueError
     return value
 

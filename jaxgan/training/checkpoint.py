@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jax
+import numpy as np
 from absl import logging
 from flax import traverse_util
 
@@ -101,7 +102,7 @@ class Checkpointer:
           state: a tree of arrays, in a run of several processes replicated over all of them.
 
         Raises:
-          CheckpointError: an earlier save failed, or the step is not new.
+          CheckpointError: an earlier save failed, the step is not new, or a weight is not finite.
           TypeError: the state holds something else than arrays.
         """
         if self._read_only or self._closed:
@@ -111,6 +112,13 @@ class Checkpointer:
             return
         self.wait()
         arrays = integrity.host_copy(state)
+        for name, array in arrays.items():
+            # Not the optimizer's: a second moment may overflow, and training goes on.
+            if name.startswith("variables/") and not np.isfinite(array).all():
+                raise CheckpointError(
+                    f"step {step} is not saved: {name} is not finite; earlier steps are untouched: "
+                    "go on from them with a lower learning rate (--set learning_rate=...)"
+                )
         if self._is_new(step, arrays):
             self._pending = step, self._writer.submit(self._write, step, arrays)
 

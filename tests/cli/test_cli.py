@@ -130,9 +130,11 @@ def test_a_workdir_holds_what_happened(trained):
         assert np.isfinite([line["discriminator/loss"], line["generator/loss"]]).all()
 
     assert sorted(path.name for path in (trained / "checkpoints").glob("[0-9]*")) == ["3", "6"]
-    first, last = (_pixels(path) for path in sorted((trained / "samples").iterdir()))
-    assert first.shape == last.shape == (18, 18, 3)  # 2 x 2 of 8, and a gap of 2
-    assert np.any(first != last)
+    start, middle, last = (_pixels(path) for path in sorted((trained / "samples").iterdir()))
+    assert start.shape == middle.shape == last.shape
+    # 2 x 2 of 8 pixels, each enlarged to 64, and a gap of 2.
+    assert last.shape == (130, 130, 3)
+    assert np.any(start != middle) and np.any(middle != last)
     assert _pixels(trained / "curves.png").shape > (100, 100)
 
 
@@ -140,8 +142,8 @@ def test_tensorboard_shows_the_scalars_and_the_samples(trained):
     (file,) = (trained / "tensorboard").iterdir()
     content = file.read_bytes()
     assert content.count(b"discriminator/real_probability") == 6
-    assert content.count(b"samples") == 2
-    assert content.count(b"\x89PNG") == 2
+    assert content.count(b"samples") == 3
+    assert content.count(b"\x89PNG") == 3
 
 
 def test_the_same_command_again_changes_nothing(trained):
@@ -460,9 +462,10 @@ def test_samples_as_a_grid_strips_a_folder_and_arrays(trained, tmp_path):
 
     _draw(trained, tmp_path / "new" / "grid.png", "--num=5")
     grid = _pixels(tmp_path / "new" / "grid.png")
-    assert grid.shape == (18, 28, 3)
-    np.testing.assert_array_equal(grid[:8, :8], images[0])
-    np.testing.assert_array_equal(grid[10:, 10:18], images[4])
+    # 8 pixels are enlarged to 64, and a gap of 2.
+    assert grid.shape == (2 * 66 - 2, 3 * 66 - 2, 3)
+    np.testing.assert_array_equal(grid[:64:8, :64:8], images[0])
+    np.testing.assert_array_equal(grid[66::8, 66:130:8], images[4])
 
     _draw(trained, tmp_path / "folder", "--num=5", "--batch_size=2")
     files = sorted((tmp_path / "folder").iterdir())
@@ -471,7 +474,7 @@ def test_samples_as_a_grid_strips_a_folder_and_arrays(trained, tmp_path):
 
     _draw(trained, tmp_path / "strips.png", "--num=2", "--interpolate=4")
     strips = _pixels(tmp_path / "strips.png")
-    assert strips.shape == (2 * 10 - 2, 4 * 10 - 2, 3)
+    assert strips.shape == (2 * 66 - 2, 4 * 66 - 2, 3)
 
 
 def test_a_conditional_model_draws_what_it_is_asked_for(tmp_path):
@@ -484,7 +487,8 @@ def test_a_conditional_model_draws_what_it_is_asked_for(tmp_path):
     )
     assert made.status == 0, made.err
     grid = _pixels(workdir / "samples" / "step_00000001.png")
-    assert len(grid) == 10 * 30 - 2 and grid.shape[1] > 2 * 30  # captions beside two columns
+    # 28 pixels are enlarged to 56; captions beside two columns.
+    assert len(grid) == 10 * 58 - 2 and grid.shape[1] > 2 * 58
 
     _draw(workdir, tmp_path / "x.npz", "--labels=3;7", "--num=2")
     drawn = np.load(tmp_path / "x.npz")
@@ -500,7 +504,7 @@ def test_a_conditional_model_draws_what_it_is_asked_for(tmp_path):
     table = (tmp_path / "folder" / "labels.csv").read_text().split()
     assert table == ["000000.png,3", "000001.png,3", "000002.png,7", "000003.png,7"]
     _draw(workdir, tmp_path / "strips.png", "--labels=3;7", "--num=2", "--interpolate=3")
-    assert len(_pixels(tmp_path / "strips.png")) == 4 * 30 - 2
+    assert len(_pixels(tmp_path / "strips.png")) == 4 * 58 - 2
     _draw(workdir, tmp_path / "all.npz", "--num=1")  # the classes, when nothing is said
     np.testing.assert_array_equal(np.load(tmp_path / "all.npz")["labels"], np.eye(10))
 
@@ -562,7 +566,7 @@ def test_the_readme_s_commands(tmp_path):
         # Without --compilation_cache, for its default is tried, too.
         made = finish(start(script, *shlex.split(flags), devices=1, compiled=None, **home))
         assert made.status == 0, made.err
-        assert made.out.splitlines()[-1].endswith(out)
+        assert any(line.endswith(out) for line in made.out.splitlines())
         assert "Traceback" not in made.err
         return made
 

@@ -482,15 +482,13 @@ def test_a_bad_batch_is_passed_over_and_counted(part, tmp_path, monkeypatch):
     assert "1 updates skipped" in made.err
 
 
-@pytest.mark.parametrize("rate", ["inf", "1e30"])
-def test_losses_that_stay_not_finite_end_the_run(rate, tmp_path):
-    common = (*TINY, f"--set=learning_rate={rate}", "--checkpoint_every=2", "--steps=50")
+def test_losses_that_stay_not_finite_end_the_run(tmp_path):
+    common = (*TINY, "--set=learning_rate=1e30", "--checkpoint_every=2", "--steps=50")
     line = run("train", *common, f"--workdir={tmp_path}/run").err.splitlines()[-1]
     assert line.startswith("error: stopped at step 1")
     assert "10 updates in a row" in line
     assert "--set learning_rate=" in line
-    cause = {"inf": "a gradient or weight", "1e30": "discriminator/adversarial"}[rate]
-    assert cause in line
+    assert "discriminator/adversarial" in line
     for name, array in checkpoint(tmp_path / "run").items():
         assert np.isfinite(array).all(), name
 

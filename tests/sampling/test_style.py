@@ -101,9 +101,9 @@ def test_a_path_in_w_is_straight():
 def test_a_mixing_grid_has_its_sources_at_the_edges():
     rows, columns = W[:2], W
     picture = style.mixing_grid(GAN, VARIABLES, rows, columns, 2)
-    assert picture.shape == (3 * 10 - 2, 4 * 10 - 2, 3)
-    cells = np.pad(picture, [(0, 2), (0, 2), (0, 0)]).reshape(3, 10, 4, 10, 3).swapaxes(1, 2)
-    cells = cells[:, :, :8, :8]
+    assert picture.shape == (3 * 66 - 2, 4 * 66 - 2, 3)  # 8 pixels are enlarged to 64
+    cells = np.pad(picture, [(0, 2), (0, 2), (0, 0)]).reshape(3, 66, 4, 66, 3).swapaxes(1, 2)
+    cells = cells[:, :, :64:8, :64:8]
     sources = draw(style.from_w(GAN), VARIABLES, 3, w=W)
     assert not cells[0, 0].any()
     np.testing.assert_array_equal(cells[0, 1:], sources)
@@ -190,7 +190,7 @@ def _pixels(path):
 def test_the_script_mixes_walks_and_projects(trained, tmp_path):
     made = _run(trained, tmp_path / "mixed.png", "--mix=2", "--truncation=0.7")
     assert made.status == 0, made.err
-    assert _pixels(tmp_path / "mixed.png").shape == (28, 28, 3)
+    assert _pixels(tmp_path / "mixed.png").shape == (3 * 66 - 2, 3 * 66 - 2, 3)
 
     made = _run(trained, tmp_path / "walk.gif", "--num=2", "--interpolate=3")
     assert made.status == 0, made.err
@@ -199,7 +199,7 @@ def test_the_script_mixes_walks_and_projects(trained, tmp_path):
 
     made = _run(trained, tmp_path / "strips.png", "--num=2", "--interpolate=3")
     assert made.status == 0, made.err
-    assert _pixels(tmp_path / "strips.png").shape == (18, 28, 3)
+    assert _pixels(tmp_path / "strips.png").shape == (2 * 66 - 2, 3 * 66 - 2, 3)
 
     Image.new("RGB", (9, 9), (200, 100, 0)).save(tmp_path / "x.png")
     flags = (f"--project={tmp_path / 'x.png'}", "--project_steps=20", "--features=random")
@@ -208,8 +208,8 @@ def test_the_script_mixes_walks_and_projects(trained, tmp_path):
     assert "x.png has 9x9 pixels; it is resized to 8x8\n" in made.out
     assert "distance by pixels and features (random): " in made.out
     strip = _pixels(tmp_path / "found.png")
-    assert strip.shape == (8, 7 * 10 - 2, 3)
-    assert (strip[:, :8] == [200, 100, 0]).all()
+    assert strip.shape == (64, 7 * 66 - 2, 3)
+    assert (strip[:, :64] == [200, 100, 0]).all()
 
 
 @pytest.mark.parametrize(

@@ -210,6 +210,17 @@ def test_saving_the_past_is_an_error(tmp_path, step, other):
 # Reading, and what may be in the way.
 
 
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    def state(weight, moment=0.0):
+        return {"variables": {"params": np.float32(weight)}, "opt": np.float32(moment)}
+
+    with Checkpointer(tmp_path, keep=1) as checkpointer:
+        checkpointer.save(1, state(1, moment=np.inf))
+        with pytest.raises(CheckpointError, match="step 2 .* variables/params is not finite"):
+            checkpointer.save(2, state(np.nan))
+    assert names(tmp_path) == ["1"]
+
+
 def test_no_checkpoint_at_all(tmp_path):
     with Checkpointer(tmp_path / "new") as checkpointer:
         assert checkpointer.restore(make_state()) is None
