@@ -20,7 +20,7 @@ class AdviceError(Exception):
     """
 
     def __str__(self) -> str:
-        text = super().__str__()
+        text = printable(super().__str__())
         return text if _speaks_flags else _FLAG.sub(_as_argument, text)
 
 
@@ -30,6 +30,20 @@ class UsageError(AdviceError, ValueError):
 
 class DataError(UsageError):
     """Data that is missing, damaged or not what was asked for; the message says what to do."""
+
+
+def printable(text: str) -> str:
+    """The text with control characters escaped, which a file's name may bring along, and what no
+    terminal can show."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", _escaped, text)
+
+
+def some(names: Iterable[str], most: int = 20) -> str:
+    """Names in a row, the first ones if they are many."""
+    names = list(names)
+    more = f", ... ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(name if len(name) <= 80 else f"{name[:80]}..." for name in names[:most]) + more
 
 
 @contextlib.contextmanager
@@ -52,7 +66,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
 def unknown(kind: str, name: str, valid: Iterable[str]) -> UsageError:
     """Returns the error for a name that is not among the valid ones, with the nearest of them."""
     valid = sorted(valid)
-    return UsageError(f"unknown {kind} {name!r}{nearest(name, valid)}; valid: {', '.join(valid)}")
+    near = nearest(name, valid) if len(valid) <= 10_000 else ""
+    return UsageError(f"unknown {kind} {name!r:.80}{near}; valid: {some(valid, 100)}")
+
+
+def _escaped(found: re.Match) -> str:
+    return found[0].encode("unicode_escape").decode()
 
 
 def _as_argument(flag: re.Match) -> str:

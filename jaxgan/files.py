@@ -1,20 +1,39 @@
-"""Files that are written whole or not at all, and JSON lines that a kill may have torn."""
+"""Files: written whole or not at all, and read so that no damage does harm.
+
+What is read is a regular file, of bounded size, and a member of a zip only after a look at what its
+header says of it. Damage ends in `DamagedFile`, whose text is a reason without the file's name.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
+import math
 import os
 import pathlib
 import secrets
+import stat
+import struct
+import sys
+import zipfile
+import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, Any, BinaryIO, NoReturn
 
+import numpy as np
 from absl import logging
+
+Path = str | os.PathLike[str]
+
+
+class DamagedFile(ValueError):
+    """Bytes that are not what a file of its kind holds."""
 
 
 @contextlib.contextmanager
-def whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO]:
+def whole(path: Path, mode: str = "w") -> Iterator[IO]:
     """Opens a file for writing that takes its name when the block ends.
 
     Until then, and if the block fails, whatever had that name stays as it was.
@@ -38,18 +57,175 @@ def whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO]:
         raise
 
 
-def read_json_lines(path: str | os.PathLike[str]) -> list[dict]:
-    """Returns the objects in a file of JSON lines, none if there is no such file.
+def regular(path: Path) -> BinaryIO:
+    """Opens a regular file for reading bytes.
 
-    A last line torn by a kill is left out; another damaged one, too, with a warning.
+    Raises:
+      OSError: if there is none; also for a pipe, a socket or a device, which may never end.
     """
-    path = pathlib.Path(path)
-    lines = path.read_text().splitlines() if path.exists() else []
+    mode = os.stat(path).st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return open(path, "rb")
+
+
+def content(path: Path, most: int = 1 << 30) -> bytes:
+    """The bytes of a regular file.
+
+    Raises:
+      OSError: if it cannot be read.
+      DamagedFile: if it has more than `most` bytes.
+    """
+    with regular(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise DamagedFile(f"it has more than {most:,} bytes")
+    return data
+
+
+def parse_json(data: str | bytes, **options: Any) -> Any:
+    """What a JSON text holds; `options` are those of `json.loads`.
+
+    Raises:
+      DamagedFile: if it is none.
+    """
+    try:
+        return json.loads(data if isinstance(data, str) else data.decode("utf-8-sig"), **options)
+    except RecursionError:
+        raise DamagedFile("it is nested too deeply") from None
+    except ValueError as reason:  # not JSON, not UTF-8, a number of too many digits
+        raise DamagedFile(str(reason)) from None
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """The lines of `metrics.jsonl` or `evaluation.jsonl`, none if there is no such file.
+
+    A line is an object with a "step", of numbers, None where one was not finite, and of objects. A
+    last line torn by a kill is left out; another damaged one, too, with a warning.
+    """
+    try:
+        lines = content(path).splitlines()
+    except FileNotFoundError:
+        return []
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
+            records.append(_checked_line(parse_json(line)))
+        except DamagedFile as reason:
             if number < len(lines):
-                logging.warning("%s, line %d is not JSON: left out", path, number)
+                logging.warning("%s, line %d is damaged (%s): left out", path, number, reason)
     return records
+
+
+def is_number(value: Any) -> bool:
+    """Whether what JSON held is a finite number, or None in the place of another."""
+    return value is None or (type(value) in (int, float) and abs(value) <= sys.float_info.max)
+
+
+def _checked_line(record: Any) -> dict:
+    if not isinstance(record, dict) or type(record.get("step")) is not int or record["step"] < 0:
+        raise DamagedFile("it has no step")
+    for name, value in record.items():
+        if not is_number(value) and not isinstance(value, dict):
+            raise DamagedFile(f"{name} is {value!r:.40}")
+    return record
+
+
+def open_zip(file: Path | BinaryIO) -> zipfile.ZipFile:
+    """Opens a zip.
+
+    Raises:
+      OSError: if it cannot be read.
+      DamagedFile: if it is none, or not whole.
+    """
+    try:
+        return zipfile.ZipFile(file)
+    except _ZIP_DAMAGE as reason:
+        _damaged(reason)
+
+
+def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member of a zip, of which no byte is unpacked if it is too large.
+
+    Args:
+      archive: the zip; threads may share it.
+      name: of the member.
+      most: how many bytes it may take.
+
+    Raises:
+      DamagedFile: if it is not there, damaged, encrypted, or larger.
+    """
+    try:
+        info = archive.getinfo(name)
+        if info.file_size > most:
+            raise DamagedFile(f"it takes {info.file_size:,} bytes, and at most {most:,} are read")
+        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Python unpacks these without a bound.
+            raise DamagedFile("it is packed in a way that is not read; unpack the zip")
+        with archive.open(info) as member:
+            # By its size, since without one Python inflates all that there is.
+            data = member.read(info.file_size)
+            member.read(1)  # at the end the checksum is compared
+    except (OSError, *_ZIP_DAMAGE) as reason:
+        _damaged(reason)
+    if len(data) != info.file_size:
+        raise DamagedFile("it ends too early")
+    return data
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays in a .npz, read-only; objects are not read.
+
+    Raises:
+      OSError: if it cannot be read.
+      DamagedFile: if it is none, not whole, or would take far more memory than the file.
+    """
+    with regular(path) as file:
+        room = 16 * os.fstat(file.fileno()).st_size + (64 << 20)
+        with open_zip(file) as archive:
+            arrays = {}
+            for name in archive.namelist():
+                data = read_member(archive, name, room)
+                room -= len(data)
+                arrays[name.removesuffix(".npy")] = _parse_npy(data)
+    return arrays
+
+
+def _parse_npy(data: bytes) -> np.ndarray:
+    file = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else None
+        read = np.lib.format.read_array_header_2_0 if version == (2, 0) else read
+        if read is None:
+            raise DamagedFile(f"its array is of the unknown format {version}")
+        shape, fortran, dtype = read(file)
+        # Counted here, because NumPy makes room for what the header says before it looks further.
+        if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - file.tell():
+            raise DamagedFile("an array is not as long as its header says")
+        array = np.frombuffer(data, dtype, offset=file.tell())
+        return array.reshape(shape, order="F" if fortran else "C")
+    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError) as reason:
+        _damaged(reason)
+
+
+# What reading a damaged or unusual zip raises.
+_ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    RuntimeError,  # encrypted, or (NotImplementedError) of a kind that Python does not know
+)
+
+
+def _damaged(reason: BaseException) -> NoReturn:
+    if isinstance(reason, DamagedFile):
+        raise reason
+    text = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+    raise DamagedFile(text or type(reason).__name__) from reason

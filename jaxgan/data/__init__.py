@@ -15,6 +15,7 @@ from jaxgan.data.cache import digest
 from jaxgan.data.download import default_cache_dir, default_data_dir
 from jaxgan.data.labels import conditions_to_show, load_conditions, parse_labels
 from jaxgan.data.loader import Loader, batches, check_batch, coin_flips, indices
+from jaxgan.data.pictures import EARLIER_MAX_PIXELS
 from jaxgan.data.sources.anime import load_anime, load_anime_hair
 from jaxgan.data.sources.cifar import load_cifar10
 from jaxgan.data.sources.folder import load_folder
@@ -24,11 +25,13 @@ from jaxgan.data.sources.iclevr import load_iclevr
 from jaxgan.data.sources.mnist import load_fashion_mnist, load_mnist, load_stacked_mnist
 from jaxgan.data.sources.shapes import load_shapes
 from jaxgan.data.sources.tfds import load_tfds
-from jaxgan.data.spec import Dataset, DataSpec, Request, require_labels
+from jaxgan.data.spec import MAX_PIXELS, Dataset, DataSpec, Request, require_labels
 from jaxgan.errors import DataError, unknown
 
 __all__ = [
     "DATASETS",
+    "EARLIER_MAX_PIXELS",
+    "MAX_PIXELS",
     "DataError",
     "DataSpec",
     "Dataset",
@@ -83,6 +86,7 @@ def load(
     unlabeled: str = "refuse",
     channels: int | None = None,
     reading: int = 2,
+    max_pixels: int = MAX_PIXELS,
 ) -> Dataset:
     """The data set of a name.
 
@@ -106,6 +110,7 @@ def load(
       channels: 1 or 3, of pictures in files; None for 1 if all are gray, else 3.
       reading: 1 reads files as jaxgan 0.1 did, for runs of then: fewer formats, always RGB, labels
         always tags, which are the same in all columns.
+      max_pixels: what a picture in a file may have, up to 178,956,970; larger ones are corrupt.
 
     Raises:
       DataError: for an unknown name, missing or damaged files and settings out of range.
@@ -127,6 +132,8 @@ def load(
         raise DataError(f"label_kind must be 'class' or 'tags', not {label_kind!r}")
     if unlabeled not in ("refuse", "drop"):
         raise DataError(f"unlabeled must be 'refuse' or 'drop', not {unlabeled!r}")
+    if not 1 <= max_pixels <= EARLIER_MAX_PIXELS:
+        raise DataError(f"max_pixels must be from 1 to {EARLIER_MAX_PIXELS}, not {max_pixels}")
     if tags is not None and source not in ("folder", "hf"):
         raise DataError(
             f"--tags={tags} is for data set 'folder' and {name!r} was asked for; leave it out, or "
@@ -147,6 +154,7 @@ def load(
         unlabeled=unlabeled,
         channels=channels,
         reading=reading,
+        max_pixels=max_pixels,
     )
     dataset = DATASETS[source](request)
     if channels not in (None, dataset.spec.channels):

@@ -27,10 +27,11 @@ from typing import IO, NamedTuple, TypeVar
 
 import numpy as np
 
-from jaxgan import bars
+from jaxgan import bars, files
 from jaxgan.errors import DataError
 
 _FORMAT = 1
+_SAMPLE = 1 << 10  # bytes of a file that are looked at in each of three places
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -90,6 +91,81 @@ def prepared(cache_dir: Path, name: str, key: str, build: Build) -> Prepared:
     raise DataError(f"what was just written to {folder} reads back otherwise; check the disk")
 
 
+def prepared_files(
+    cache_dir: Path,
+    name: str,
+    key: str,
+    build: Build,
+    paths: Sequence[Path],
+    unchanged: Callable[[Mapping], bool] = lambda notes: True,
+) -> Prepared:
+    """`prepared`, of files whose names, sizes and times are in the key.
+
+    Other files may agree in these, so that a hash of bytes of them is kept in the notes and compared
+    at every opening; a set of other files stays, and this one is prepared beside it.
+
+    Args:
+      cache_dir, name, key, build: as in `prepared`.
+      paths: of the files; none if their contents are in the key.
+      unchanged: whether a set's notes are of these files, for one of jaxgan 0.2 or older, which has
+        no such hash and is given it.
+
+    Raises:
+      DataError: if the cache cannot be written, or a file not be read.
+    """
+    if not paths:
+        return prepared(cache_dir, name, key, build)
+    sample = _sample(paths)
+
+    def build_noting(append: Append):
+        labels, notes = build(append)
+        return labels, {**notes, "sample": sample}
+
+    for of in (key, digest(key, sample)):
+        found = prepared(cache_dir, name, of, build_noting)
+        if "sample" not in found.notes and unchanged(found.notes):
+            _note(cache_dir / f"{name}-{of[:16]}", {"sample": sample})
+            return found
+        if found.notes.get("sample") == sample:
+            return found
+    raise DataError(f"the files of {name!r} change; wait until they are written")
+
+
+def _sample(paths: Sequence[Path]) -> str:
+    """A hash of the beginning, middle and end of files, of 10,000 of them if there are more."""
+
+    def read(path: Path) -> bytes:
+        try:
+            with files.regular(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                return b"".join(
+                    os.pread(file.fileno(), _SAMPLE, start)
+                    for start in sorted({0, size // 2, max(0, size - _SAMPLE)})
+                )
+        except OSError as reason:
+            raise DataError(
+                f"{path} cannot be read ({reason.strerror}); repair or remove it"
+            ) from reason
+
+    chosen = paths[:: -(-len(paths) // 10_000)]
+    hashed = blake2b(digest_size=16)
+    for data in ordered_map(lambda some: b"".join(map(read, some)), _runs(chosen, 100)):
+        hashed.update(data)
+    return hashed.hexdigest()
+
+
+def _note(folder: Path, more: Mapping) -> None:
+    """Adds to the notes of a set, if the cache can be written."""
+    about = _read_about(folder / "about.json")
+    with suppress(OSError):
+        _write_about(folder, {**about, "notes": {**about["notes"], **more}})
+
+
+def _runs(items: Iterable[T], length: int) -> Iterator[list[T]]:
+    left = iter(items)
+    return iter(lambda: [*islice(left, length)], [])
+
+
 def in_chunks(
     function: Callable[[Sequence[T]], R],
     items: Iterable[T],
@@ -109,8 +185,7 @@ def in_chunks(
       doing: a word for the progress bar.
       total: how many items there are, if that is known and they have no length.
     """
-    length, items_left = max(1, (1 << 20) // (3 * size * size)), iter(items)
-    runs = iter(lambda: [*islice(items_left, length)], [])
+    runs = _runs(items, max(1, (1 << 20) // (3 * size * size)))
     total = len(items) if isinstance(items, Sized) else total
     with bars.bar(total, "img", delay=2, desc=doing) as bar:
         for count, result in ordered_map(lambda run: (len(run), function(run)), runs):
@@ -193,8 +268,7 @@ def _finish(temporary: Path, folder: Path, about: dict, labels: np.ndarray | Non
     if labels is not None:
         np.save(temporary / "labels.npy", labels)
         about["labels_crc"] = zlib.crc32((temporary / "labels.npy").read_bytes())
-    line = json.dumps(about)
-    (temporary / "about.json").write_text(f"{line}\n{zlib.crc32(line.encode())}\n")
+    _write_about(temporary, about)
     try:
         os.rename(temporary, folder)
     except OSError as reason:
@@ -203,11 +277,27 @@ def _finish(temporary: Path, folder: Path, about: dict, labels: np.ndarray | Non
             raise
 
 
+def _write_about(folder: Path, about: Mapping) -> None:
+    line = json.dumps(about)
+    with files.whole(folder / "about.json") as file:
+        file.write(f"{line}\n{zlib.crc32(line.encode())}\n")
+
+
 class _Damaged(Exception):
     """Not there, or not whole."""
 
 
 def _read(folder: Path, key: str) -> Prepared:
+    try:
+        return _read_whole(folder, key)
+    except OSError as reason:
+        raise DataError(
+            f"{reason.filename or folder}, prepared pictures, cannot be read ({reason.strerror}); "
+            "let its owner change that, or choose another folder by --cache_dir"
+        ) from reason
+
+
+def _read_whole(folder: Path, key: str) -> Prepared:
     about = _read_about(folder / "about.json")
     if about["format"] != _FORMAT or about["key"] != key:
         raise _Damaged("about.json belongs to another set")

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxgan import files
 from jaxgan.data.pictures import looks_like_picture
-from jaxgan.errors import DataError
+from jaxgan.errors import DataError, some
 
 ENDINGS = (".csv", ".tsv", ".txt", ".json", ".jsonl")
 FILE_COLUMNS = (
@@ -58,7 +59,7 @@ def read_labels(
     file, chosen = _columns(rows, columns, path)
     if file is None:
         raise DataError(
-            f"{path} has no column of files, such as 'file', but {', '.join(rows.header)}; name it "
+            f"{path} has no column of files, such as 'file', but {some(rows.header)}; name it "
             f"by --tags={path.name}:COLUMN"
         )
     labels = {}
@@ -117,8 +118,8 @@ def read_json(path: Path) -> Any:
 
 def _parse_json(text: str, path: Path) -> Any:
     try:
-        return json.loads(text, object_pairs_hook=_without_doubles)
-    except ValueError as reason:
+        return files.parse_json(text, object_pairs_hook=_without_doubles)
+    except files.DamagedFile as reason:
         raise DataError(f"{path} is not JSON ({reason}); fix it") from reason
 
 
@@ -183,7 +184,7 @@ def _columns(rows: _Rows, named: Sequence[str], path: Path) -> tuple[int | None,
     for name in named:
         if name.lower() not in header:
             raise DataError(
-                f"{path} has no column {name!r} but {', '.join(rows.header)}; name one so"
+                f"{path} has no column {name!r} but {some(rows.header)}; name one so"
             )
     numbers = [header.index(name.lower()) for name in named]
     usual = next((header.index(name) for name in FILE_COLUMNS if name in header), None)
@@ -285,7 +286,9 @@ def _cell(value: Any, path: Path, what: str) -> Cell:
 
 def _read_text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets begin theirs with a mark
+        text = files.content(path).decode("utf-8-sig")  # spreadsheets begin theirs with a mark
+    except files.DamagedFile as reason:
+        raise DataError(f"{path} is too large ({reason}); name a table of labels") from reason
     except OSError as reason:
         raise DataError(
             f"{path} cannot be read ({reason.strerror}); name a table of labels"

@@ -10,6 +10,9 @@ import numpy as np
 
 from jaxgan.errors import DataError
 
+MAX_PIXELS = 50_000_000
+"""How many pixels a picture in a file has at most, unless said otherwise."""
+
 
 class DataSpec(NamedTuple):
     """What a model may know of its data: square pictures `[size, size, channels]` and labels."""
@@ -39,6 +42,7 @@ class Request(NamedTuple):
     unlabeled: str = "refuse"
     channels: int | None = None
     reading: int = 2
+    max_pixels: int = MAX_PIXELS
 
 
 @dataclass(frozen=True, eq=False)

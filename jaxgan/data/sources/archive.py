@@ -2,9 +2,8 @@
 
 import logging
 import os
-import struct
+import stat
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxgan import files
 from jaxgan.data.pictures import (
     PASSED_OVER,
     SUFFIXES,
@@ -20,16 +20,6 @@ from jaxgan.data.pictures import (
     looks_like_picture,
 )
 from jaxgan.errors import DataError
-
-# What reading a damaged or unusual archive raises.
-_ZIP_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    ValueError,
-    RuntimeError,  # encrypted, or (NotImplementedError) of a kind that Python does not know
-)
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +47,8 @@ class Listing(NamedTuple):
 def list_pictures(root: Path, reading: int = 2) -> Listing:
     """The pictures in a folder or zip, without hidden ones and files that are not named like one.
 
-    Of others that are named like pictures a warning tells how many there are.
+    A warning tells how many others are named like pictures, are no regular files, lie in folders
+    that cannot be read, have a name with `..`, or one that the zip has twice.
 
     Args:
       root: the folder or zip.
@@ -66,10 +57,11 @@ def list_pictures(root: Path, reading: int = 2) -> Listing:
     Raises:
       DataError: if there are none, and if `root` is neither a folder nor a whole, open .zip.
     """
+    odd: Counter[str] = Counter()
     if root.is_dir():
-        entries = list(_list_folder(root))
-    elif zipfile.is_zipfile(root):
-        entries = list(_list_zip(root))
+        entries = list(_list_folder(root, odd))
+    elif root.is_file() and zipfile.is_zipfile(root):
+        entries = list(_list_zip(root, odd))
     elif root.exists():
         raise DataError(f"{root} is neither a folder nor a whole .zip of pictures")
     else:
@@ -87,6 +79,8 @@ def list_pictures(root: Path, reading: int = 2) -> Listing:
         )
     if others and reading > 1:
         _log.warning("%s: passed over are %s; convert them to PNG, say, to use them", root, others)
+    for what, count in odd.items():
+        _log.warning("%s: %d %s", root, count, what)
     return Listing(root, sorted(found))
 
 
@@ -105,44 +99,57 @@ def list_folders(root: Path) -> set[str]:
 
 
 @contextmanager
-def reader(root: Path) -> Iterator[Callable[[str], bytes]]:
+def reader(root: Path, most: int) -> Iterator[Callable[[str], bytes]]:
     """Opens a folder or zip; gives the function that reads a file in it by name.
 
     The function may be called on several threads. It raises `CorruptPicture` for a damaged member
-    of a zip and `DataError` for an unreadable file.
+    of a zip, and for more than `most` bytes, and `DataError` for an unreadable file.
     """
     if root.is_dir():
-        yield partial(_read_file, root)
+        yield partial(_read_file, root, most=most)
     else:
         with _open_zip(root) as archive:
-            yield partial(_read_member, archive)
+            yield partial(_read_member, archive, most=most)
 
 
-def _list_folder(root: Path) -> Iterator[Entry]:
+def _list_folder(root: Path, odd: Counter[str]) -> Iterator[Entry]:
+    def unreadable(reason: OSError) -> None:
+        if not _hidden(os.path.relpath(reason.filename, root).removeprefix(".")):
+            odd[f"folders cannot be read ({reason.strerror}); their pictures are missing"] += 1
+
     # Strings, because pathlib takes seconds for 70,000 files.
-    for folder, _, files in os.walk(root):
+    for folder, _, names in os.walk(root, onerror=unreadable):
         inside = os.path.relpath(folder, root).replace(os.sep, "/") + "/"
-        for file in files:
+        for file in names:
             name = inside.removeprefix("./") + file
             if _is_listed(name):
                 with _naming(root, name):
-                    stat = os.stat(os.path.join(folder, file))
-                yield Entry(name, stat.st_size, stat.st_mtime_ns)
+                    found = os.stat(os.path.join(folder, file))
+                if stat.S_ISREG(found.st_mode):
+                    yield Entry(name, found.st_size, found.st_mtime_ns)
+                else:
+                    odd["pipes, sockets or devices are passed over"] += 1
 
 
-def _list_zip(root: Path) -> Iterator[Entry]:
+def _list_zip(root: Path, odd: Counter[str]) -> Iterator[Entry]:
+    seen = set()
     with _open_zip(root) as archive:
         for info in archive.infolist():
             if _is_listed(info.filename):
                 if info.flag_bits & 1:
                     raise DataError(f"{root} is encrypted; unpack it and give the folder")
+                if info.filename in seen:
+                    odd["names are there twice; what comes last is taken, twice"] += 1
+                seen.add(info.filename)
                 yield Entry(info.filename, info.file_size, info.CRC)
+            elif ".." in info.filename.split("/"):
+                odd["names with .. are passed over"] += 1
 
 
 def _open_zip(root: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(root)
-    except _ZIP_DAMAGE as reason:
+        return files.open_zip(root)
+    except (OSError, files.DamagedFile) as reason:
         raise DataError(f"{root} is damaged ({reason}); get it again") from reason
 
 
@@ -154,16 +161,19 @@ def _hidden(name: str) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
 
 
-def _read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     try:
-        return archive.read(name)  # safe on several threads
-    except _ZIP_DAMAGE as reason:
+        return files.read_member(archive, name, most)
+    except files.DamagedFile as reason:
         raise CorruptPicture(str(reason)) from reason
 
 
-def _read_file(root: Path, name: str) -> bytes:
-    with _naming(root, name):
-        return (root / name).read_bytes()
+def _read_file(root: Path, name: str, most: int) -> bytes:
+    try:
+        with _naming(root, name):
+            return files.content(root / name, most)
+    except files.DamagedFile as reason:
+        raise CorruptPicture(str(reason)) from reason
 
 
 @contextmanager

@@ -2,18 +2,28 @@
 
 import logging
 import zlib
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from jaxgan.data.cache import Append, Prepared, digest, in_chunks, prepared
+from jaxgan.data.cache import Append, Prepared, digest, in_chunks, ordered_map, prepared_files
 from jaxgan.data.label_files import ENDINGS
 from jaxgan.data.labels import Labels, inside_names, label_by_folder, label_by_table
-from jaxgan.data.pictures import CorruptPicture, Fit, decode, shorter_side, square, warn_of_enlarged
+from jaxgan.data.pictures import (
+    EARLIER_MAX_PIXELS,
+    CorruptPicture,
+    Fit,
+    decode,
+    most_bytes,
+    size_of,
+    square,
+    warn_of_enlarged,
+)
 from jaxgan.data.sources.archive import Entry, Listing, list_folders, list_pictures, reader
-from jaxgan.data.spec import Dataset, DataSpec, Request, multi_hot, part_of
+from jaxgan.data.spec import MAX_PIXELS, Dataset, DataSpec, Request, multi_hot, part_of
 from jaxgan.errors import DataError
 
 _VERSION = 1  # raise it when `decode` gives other pixels
@@ -50,14 +60,29 @@ def load_pictures(
     entries = _in_part(listing, labels, request)
     wanted = request.channels or (3 if request.reading == 1 else None)
     # The labels are no part of it, so that others on the same pictures need no new pixels.
-    key = digest("folder", _VERSION, _NOTES, fit.__name__, size, wanted, entries)
+    key = digest("folder", _VERSION, _NOTES, fit.__name__, size, wanted, entries, *limit_of(request))
+
+    def opened():
+        return reader(listing.root, most_bytes(request.max_pixels))
 
     def build(append: Append):
-        with reader(listing.root) as read:
+        with opened() as read:
             items = ((entry.name, partial(read, entry.name)) for entry in entries)
-            return None, decode_all(items, append, size, wanted, fit, listing.root, len(entries))
+            return None, decode_all(
+                *(items, append, size, wanted, fit, listing.root, len(entries), request.max_pixels)
+            )
 
-    done = prepared(request.cache_dir, request.name, key, build)
+    def unchanged(notes: Mapping) -> bool:
+        corrupt = dict(notes["corrupt"])
+        names = [entry.name for entry in entries if entry.name not in corrupt]
+        with opened() as read, suppress(CorruptPicture):
+            crcs = ordered_map(lambda name: zlib.crc32(read(name)), names)
+            return digest([*crcs]) == notes["contents"]
+        return False
+
+    # The time of a zip's member is its CRC, so that nothing is left to compare.
+    paths = [listing.root / entry.name for entry in entries] if listing.root.is_dir() else []
+    done = prepared_files(request.cache_dir, request.name, key, build, paths, unchanged)
     corrupt = judge(done, listing.root, size, request.skip_corrupt)
     channels = done.images.shape[-1]
     fitted = [fit.__name__] * (fit is not square) + ["gray"] * (channels == 1)
@@ -103,6 +128,12 @@ def _in_part(listing: Listing, labels: Labels | None, request: Request) -> list[
     return chosen
 
 
+def limit_of(request: Request) -> list[int]:
+    """What of `max_pixels` a prepared set depends on; nothing for those that are usual."""
+    usual = request.max_pixels in (MAX_PIXELS, EARLIER_MAX_PIXELS)
+    return [] if usual else [request.max_pixels]
+
+
 def decode_all(
     items: Iterable[tuple[str, Callable[[], bytes]]],
     append: Append,
@@ -111,6 +142,7 @@ def decode_all(
     fit: Fit,
     source: object,
     total: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> dict:
     """Appends pictures that are given by name and by what reads their bytes.
 
@@ -122,6 +154,7 @@ def decode_all(
       fit: how they become square.
       source: where they are, for messages.
       total: how many there are, if that is known.
+      max_pixels: of one of them.
 
     Returns:
       The notes that `judge` reads: a hash of the "contents", which are "corrupt" and why, how many
@@ -136,9 +169,9 @@ def decode_all(
         for name, read in some:
             try:
                 data = read()
-                images.append(decode(data, size, fit, channels or 3))
+                images.append(decode(data, size, fit, channels or 3, max_pixels))
                 crcs.append(zlib.crc32(data))
-                enlarged += shorter_side(data) < size
+                enlarged += min(size_of(data)) < size
             except CorruptPicture as reason:
                 corrupt.append((name, str(reason)))
         return images and np.stack(images), crcs, corrupt, enlarged

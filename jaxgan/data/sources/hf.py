@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxgan.data.cache import Append, digest, prepared
+from jaxgan.data.cache import Append, digest, prepared_files
 from jaxgan.data.download import require_reachable
 from jaxgan.data.label_files import Cell, name_words
 from jaxgan.data.labels import check_names
 from jaxgan.data.pictures import CorruptPicture, square
-from jaxgan.data.sources.folder import decode_all, judge
+from jaxgan.data.sources.folder import decode_all, judge, limit_of
 from jaxgan.data.spec import Dataset, DataSpec, Request, in_part, multi_hot, one_hot, part_of
 from jaxgan.errors import DataError
 
@@ -36,13 +36,16 @@ def load_hf(request: Request) -> Dataset:
     """
     name, size = request.name.removeprefix("hf:"), request.image_size or 64
     asked = [part.strip() for part in str(request.tags or "").split(",") if part.strip()]
-    files = _stamps(request.data_dir)
+    paths = _paths(request.data_dir)
+    stats = [(str(path.relative_to(request.data_dir)), path.stat()) for path in paths]
+    stamps = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
     key = digest(
-        *("hf", _VERSION, name, files, request.split, request.holdout, asked),
-        *(request.label_kind, request.channels, size),
+        *("hf", _VERSION, name, stamps, request.split, request.holdout, asked),
+        *(request.label_kind, request.channels, size, *limit_of(request)),
     )
     build = partial(_build, request, name, asked, size)
-    done = prepared(request.cache_dir, "hf-" + re.sub(r"\W+", "-", name), key, build)
+    stem = "hf-" + re.sub(r"\W+", "-", name)
+    done = prepared_files(request.cache_dir, stem, key, build, paths)
     judge(done, request.name, size, request.skip_corrupt)
     kind, names = done.notes["kind"], tuple(done.notes["names"])
     labels, channels = done.labels, done.images.shape[-1]
@@ -56,14 +59,12 @@ def load_hf(request: Request) -> Dataset:
     return Dataset(spec, done.images, labels, fingerprint)
 
 
-def _stamps(data_dir: Path | None) -> list:
+def _paths(data_dir: Path | None) -> list[Path]:
     if data_dir is None:
         return []
     if not data_dir.exists():
         raise DataError(f"{data_dir} does not exist; name the folder of the files by --data_dir")
-    files = sorted(path for path in data_dir.rglob("*") if path.is_file())
-    stats = ((path, path.stat()) for path in files)
-    return [(str(path.relative_to(data_dir)), s.st_size, s.st_mtime_ns) for path, s in stats]
+    return sorted(path for path in data_dir.rglob("*") if path.is_file())
 
 
 def _build(request: Request, name: str, asked: Sequence[str], size: int, append: Append):
@@ -72,7 +73,10 @@ def _build(request: Request, name: str, asked: Sequence[str], size: int, append:
     image, columns = _columns(features, asked, request.name)
     told: dict[str, list[Cell]] = {}
     rows = _rows(part, image, columns, told, lambda row: whole or in_part(request, row))
-    notes = decode_all(rows, append, size, request.channels, square, request.name)
+    notes = decode_all(
+        *(rows, append, size, request.channels, square, request.name),
+        max_pixels=request.max_pixels,
+    )
     if not columns:
         return None, notes | {"kind": None, "names": []}
     for row, _ in notes["corrupt"]:

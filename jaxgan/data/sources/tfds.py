@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxgan.data.cache import Append, digest, in_chunks, prepared
+from jaxgan.data.cache import Append, digest, in_chunks, prepared_files
 from jaxgan.data.download import default_data_dir, require_reachable
 from jaxgan.data.pictures import resize_one, warn_of_enlarged
 from jaxgan.data.spec import Dataset, DataSpec, Request, one_hot, part_of
@@ -55,13 +55,14 @@ def load_tfds(request: Request) -> Dataset:
     identity = [builder.info.full_name, part, list(info.shard_lengths), info.num_bytes]
     chosen = None if numbers is None else [request.split, request.holdout]
     fingerprint = digest(identity, chosen, size, channels, fields.label)
-    stamps = [(path.name, path.stat().st_mtime_ns) for path in map(Path, info.filepaths)]
+    paths = [Path(path) for path in info.filepaths]
+    stamps = [(path.name, path.stat().st_mtime_ns) for path in paths]
     source = _open(builder, part)
     numbers = range(len(source)) if numbers is None else numbers
     build = partial(_decode_all, source, numbers, fields, size)
     stem = "tfds-" + re.sub(r"\W+", "-", name)
     key = digest("tfds", _VERSION, _NOTES, fingerprint, stamps)
-    done = prepared(request.cache_dir, stem, key, build)
+    done = prepared_files(request.cache_dir, stem, key, build, paths)
     warn_of_enlarged(done.notes["enlarged"], len(done.images), request.name, size)
     kind = None if fields.label is None else "class"
     labels = None if done.labels is None else one_hot(done.labels, len(fields.label_names))
