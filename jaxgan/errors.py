@@ -36,7 +36,7 @@ def printable(text: str) -> str:
     """The text with control characters escaped, which a file's name may bring along, and what no
     terminal can show."""
     text = text.encode("utf-8", "backslashreplace").decode()
-    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", _escaped, text)
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", _escaped, text)
 
 
 def some(names: Iterable[str], most: int = 20) -> str:

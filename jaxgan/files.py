@@ -17,13 +17,16 @@ import secrets
 import stat
 import struct
 import sys
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, NoReturn
 
 import numpy as np
 from absl import logging
+
+from jaxgan.errors import UsageError
 
 Path = str | os.PathLike[str]
 
@@ -55,6 +58,18 @@ def whole(path: Path, mode: str = "w") -> Iterator[IO]:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
+
+
+def check_writable(folder: Path) -> None:
+    """Raises UsageError if no file can be made in a folder."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as reason:
+        raise UsageError(
+            f"{folder} cannot be written ({reason.strerror}); make it writable, or copy it and "
+            "name the copy"
+        ) from None
 
 
 def regular(path: Path) -> BinaryIO:
@@ -99,16 +114,48 @@ def parse_json(data: str | bytes, **options: Any) -> Any:
         raise DamagedFile(str(reason)) from None
 
 
+def read_object(path: Path, fits: Callable[[dict], object] = lambda found: None) -> dict[str, Any]:
+    """The object in a JSON file of a run.
+
+    Args:
+      path: of the file.
+      fits: raises DamagedFile for an object that is not such a file's.
+
+    Raises:
+      FileNotFoundError, NotADirectoryError: if there is none.
+      UsageError: if it cannot be read or is damaged.
+    """
+    try:
+        found = parse_json(content(path))
+        if not isinstance(found, dict):
+            raise DamagedFile("it holds no object")
+        fits(found)
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as reason:
+        raise UsageError(
+            f"{path} cannot be read ({reason.strerror}); see who may read it"
+        ) from None
+    except DamagedFile as reason:
+        raise UsageError(f"{path} is damaged ({reason}); restore it from a backup") from None
+    return found
+
+
 def read_json_lines(path: Path) -> list[dict]:
     """The lines of `metrics.jsonl` or `evaluation.jsonl`, none if there is no such file.
 
     A line is an object with a "step", of numbers, None where one was not finite, and of objects. A
     last line torn by a kill is left out; another damaged one, too, with a warning.
+
+    Raises:
+      UsageError: if the file cannot be read.
     """
     try:
         lines = content(path).splitlines()
     except FileNotFoundError:
         return []
+    except (OSError, DamagedFile) as reason:
+        raise UsageError(f"{path} cannot be read ({reason}); move it away") from None
     records = []
     for number, line in enumerate(lines, 1):
         try:
@@ -189,11 +236,16 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             for name in archive.namelist():
                 data = read_member(archive, name, room)
                 room -= len(data)
-                arrays[name.removesuffix(".npy")] = _parse_npy(data)
+                arrays[name.removesuffix(".npy")] = parse_npy(data)
     return arrays
 
 
-def _parse_npy(data: bytes) -> np.ndarray:
+def parse_npy(data: bytes) -> np.ndarray:
+    """The array in the bytes of a .npy, read-only.
+
+    Raises:
+      DamagedFile: if it holds another number of bytes than its header says, or objects.
+    """
     file = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(file)

@@ -88,7 +88,7 @@ ALLOWED = {
     "augment": ["core", "layers", "errors"],
     "data": ["errors", "files", "bars"],
     "models": ["core", "losses", "penalties", "optim", "layers", "augment", "data", "errors"],
-    "sampling": [*GAME, "layers", "data"],
+    "sampling": [*GAME, "files", "layers", "data"],
     "training": [*GAME, "files", "bars", "data", "sampling"],
     "evaluation": [*GAME, "files", "bars", "layers", "data", "sampling", "training.curves"],
     "runs": [*GAME, "files", "models", "augment", "data", "sampling", "training", "evaluation"],

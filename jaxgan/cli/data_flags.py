@@ -52,6 +52,12 @@ def define_flags() -> None:
     flags.DEFINE_enum(
         "channels", None, ["1", "3"], "Gray or RGB. Default: gray if all pictures are."
     )
+    flags.DEFINE_integer(
+        "max_pixels",
+        data.MAX_PIXELS,
+        "Pictures in files that have more are not read, since one may fill the memory.",
+        lower_bound=1,
+    )
     flags.DEFINE_bool("skip_corrupt", False, "Leave out pictures that cannot be read.")
 
 
@@ -62,6 +68,7 @@ def load(split: str = "train", **changes: Any) -> data.Dataset:
         "image_size": FLAGS.image_size,
         "holdout": FLAGS.holdout,
         "skip_corrupt": FLAGS.skip_corrupt,
+        "max_pixels": FLAGS.max_pixels,
         "cache_dir": cache_dir(),
         "num_examples": FLAGS.num_examples,
         "tags": FLAGS.tags,

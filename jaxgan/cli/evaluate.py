@@ -75,6 +75,7 @@ def run() -> None:
     workdir = pathlib.Path(FLAGS.workdir)
     settings = workdirs.read(workdir)
     stages = described.stages_of(settings)
+    files.check_writable(workdir)  # before the work, which would be lost
     dataset = _pictures(settings)
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
         steps = there = checkpointer.steps()

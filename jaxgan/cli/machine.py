@@ -105,7 +105,7 @@ class _Plain(std_logging.Formatter):
     """A warning as a sentence for people, without the place in the code that it comes from."""
 
     def format(self, record: std_logging.LogRecord) -> str:
-        return f"{record.levelname.lower()}: {record.getMessage()}"
+        return f"{record.levelname.lower()}: {errors.printable(record.getMessage())}"
 
 
 def _is_for_people(record: std_logging.LogRecord) -> bool:

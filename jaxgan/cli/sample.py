@@ -31,6 +31,7 @@ from jaxgan import data
 from jaxgan.cli import features, machine, style_flags
 from jaxgan.core import Gan, Variables
 from jaxgan.errors import UsageError
+from jaxgan.files import whole
 from jaxgan.runs.run import open_run
 from jaxgan.runs.settings import spec_of
 from jaxgan.sampling import pictures, style
@@ -182,7 +183,7 @@ def _rows(settings: Mapping, conditional: bool) -> Rows | None:
     elif FLAGS.labels is not None:
         conditions = data.parse_labels(FLAGS.labels, spec)
     else:
-        shown = settings["data"]["conditions"]
+        shown = settings["data"].get("conditions", [])
         conditions = np.array([[n in row for n in spec.label_names] for row in shown], np.float32)
     return Rows.of(conditions, spec.label_names, FLAGS.num or 8)
 
@@ -203,7 +204,8 @@ def _write(out: pathlib.Path, images: np.ndarray, rows: Rows | None) -> None:
         arrays: dict[str, Any] = {"images": images}
         if rows is not None:
             arrays["labels"] = np.repeat(rows.label, per_label, 0)
-        np.savez_compressed(out, **arrays)
+        with whole(out, "wb") as file:
+            np.savez_compressed(file, **arrays)
     elif out.suffix:
         columns = FLAGS.interpolate or (None if rows is None else rows.columns)
         grid = pictures.grid(pictures.enlarged(images), columns)
@@ -219,6 +221,7 @@ def _write(out: pathlib.Path, images: np.ndarray, rows: Rows | None) -> None:
             pictures.save_image(out / file, image)
         if rows is not None:
             each = len(files) // len(rows.asked)
-            with open(out / "labels.csv", "w", newline="") as table:
+            with whole(out / "labels.csv") as table:
+                lines = csv.writer(table)
                 for number, file in enumerate(files):
-                    csv.writer(table).writerow([file, *rows.asked[number // each]])
+                    lines.writerow([file, *rows.asked[number // each]])

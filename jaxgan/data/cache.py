@@ -101,8 +101,8 @@ def prepared_files(
 ) -> Prepared:
     """`prepared`, of files whose names, sizes and times are in the key.
 
-    Other files may agree in these, so that a hash of bytes of them is kept in the notes and compared
-    at every opening; a set of other files stays, and this one is prepared beside it.
+    Other files may agree in these, so that a hash of bytes of them is kept in the notes and
+    compared at every opening; a set of other files stays, and this one is prepared beside it.
 
     Args:
       cache_dir, name, key, build: as in `prepared`.

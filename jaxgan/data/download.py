@@ -1,6 +1,7 @@
 """Where data are unless the caller says otherwise, and downloading."""
 
 import hashlib
+import http.client
 import os
 import threading
 import urllib.error
@@ -19,6 +20,7 @@ class Remote(NamedTuple):
 
     url: str
     sha256: str
+    most: int = 1 << 30  # bytes, where a server goes on and on
 
 
 def default_data_dir() -> Path:
@@ -47,12 +49,12 @@ def fetch(remote: Remote, path: Path, remedy: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with files.whole(path, "wb") as file:
-            found = _copy(remote.url, file)
+            found = _copy(remote, file)
             if found != remote.sha256:
                 raise DataError(
                     f"{remote.url} has the SHA-256 {found} and not {remote.sha256}; {remedy}"
                 )
-    except OSError as reason:
+    except (OSError, http.client.HTTPException) as reason:
         raise DataError(f"downloading {remote.url} failed ({reason}); {remedy}") from reason
 
 
@@ -74,7 +76,7 @@ def require_reachable(url: str, remedy: str) -> None:
             urllib.request.urlopen(request, timeout=_PATIENCE).close()
         except urllib.error.HTTPError:
             pass  # an answer
-        except OSError as reason:
+        except (OSError, http.client.HTTPException, ValueError) as reason:
             reasons.append(str(reason))
 
     # On a thread, because nothing limits the time that looking up the host's name takes.
@@ -91,13 +93,17 @@ def _user_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgan"
 
 
-def _copy(url: str, file) -> str:
-    checksum = hashlib.sha256()
-    with urllib.request.urlopen(url, timeout=_PATIENCE) as response:
-        total = int(response.headers.get("Content-Length", 0)) or None
-        name = url.rsplit("/", 1)[-1]
+def _copy(remote: Remote, file) -> str:
+    checksum, there = hashlib.sha256(), 0
+    with urllib.request.urlopen(remote.url, timeout=_PATIENCE) as response:
+        told = response.headers.get("Content-Length", "")
+        total = int(told) if told.isdecimal() else None
+        name = remote.url.rsplit("/", 1)[-1]
         with bars.bar(total, "B", delay=2, desc=name, unit_scale=True) as bar:
             while block := response.read(1 << 20):
+                there += len(block)
+                if there > remote.most:
+                    raise OSError(f"the answer has more than {remote.most:,} bytes")
                 checksum.update(block)
                 file.write(block)
                 bar.update(len(block))

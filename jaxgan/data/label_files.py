@@ -183,9 +183,7 @@ def _columns(rows: _Rows, named: Sequence[str], path: Path) -> tuple[int | None,
     header = [name.lower() for name in rows.header]
     for name in named:
         if name.lower() not in header:
-            raise DataError(
-                f"{path} has no column {name!r} but {some(rows.header)}; name one so"
-            )
+            raise DataError(f"{path} has no column {name!r} but {some(rows.header)}; name one so")
     numbers = [header.index(name.lower()) for name in named]
     usual = next((header.index(name) for name in FILE_COLUMNS if name in header), None)
     if numbers and (usual is None or header[numbers[0]] in FILE_COLUMNS):
@@ -301,7 +299,7 @@ def _read_text(path: Path) -> str:
 
 
 def _text(row: Sequence[Cell]) -> str:
-    return ",".join(cell if isinstance(cell, str) else "|".join(cell) for cell in row)
+    return some((cell if isinstance(cell, str) else "|".join(cell) for cell in row), 8)
 
 
 def _empty(path: Path) -> DataError:

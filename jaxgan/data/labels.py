@@ -15,8 +15,9 @@ import numpy as np
 
 from jaxgan.data.label_files import read_conditions, read_labels
 from jaxgan.data.spec import Dataset, DataSpec, multi_hot, require_labels
-from jaxgan.errors import DataError, unknown
+from jaxgan.errors import DataError, some, unknown
 
+_MOST_NAMES = 50_000  # a picture's label vector has a number for each
 _log = logging.getLogger(__name__)
 
 
@@ -99,7 +100,7 @@ def label_by_table(
         if several is not None:
             raise DataError(
                 f"{path} gives {several!r} {len(named[several])} labels, "
-                f"{', '.join(named[several])}, and a picture has one class; try --label_kind=tags"
+                f"{some(named[several])}, and a picture has one class; try --label_kind=tags"
             )
         named = {file: words for file, words in named.items() if words}
     elif 0 in counts:
@@ -184,11 +185,16 @@ def _plain(names: list[str], known: Mapping[str, str]) -> list[str]:
 
 
 def check_names(names: Sequence[str], source: Path) -> None:
-    """Raises `DataError` if there are fewer than two label names."""
+    """Raises `DataError` if there are fewer than two label names, or more than `_MOST_NAMES`."""
     if len(names) < 2:
         raise DataError(
             f"{source} has {'only the label ' + repr(*names) if names else 'no label'}; with "
             "fewer than two there is nothing to tell apart, so name two or more, or give no labels"
+        )
+    if len(names) > _MOST_NAMES:
+        raise DataError(
+            f"{source} has {len(names):,} labels, and at most {_MOST_NAMES:,} are learned; name "
+            "the column of the labels by --tags=FILE:COLUMN"
         )
 
 
@@ -217,7 +223,7 @@ def load_conditions(path: str | Path, spec: DataSpec) -> np.ndarray:
     for number, names in enumerate(conditions, 1):
         if not names or (spec.label_kind == "class" and len(names) > 1):
             raise DataError(
-                f"{path}: condition {number} has {len(names)} labels, {', '.join(names)!r}; "
+                f"{path}: condition {number} has {len(names)} labels, {some(names)!r}; "
                 f"{'one class' if spec.label_kind == 'class' else 'one tag or more'} belong there"
             )
     return multi_hot(_numbers(conditions, spec.label_names, path), len(spec.label_names))

@@ -198,9 +198,7 @@ def _over_white(picture: Image.Image) -> Image.Image:
     return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
 
 
-def _in_strips(
-    picture: Image.Image, convert: Callable[[Image.Image], Image.Image]
-) -> Image.Image:
+def _in_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """What `convert` makes of each pixel, as RGB, a strip at a time, which takes less memory."""
     width, height = picture.size
     result, rows = Image.new("RGB", picture.size), max(1, _STRIP // width)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -117,12 +116,10 @@ def in_batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def _cached(path: pathlib.Path, read: Callable[[], Reading]) -> Reading:
     try:
-        with path.open("rb") as file, np.load(file) as stored:
-            moments = Moments(int(stored["count"]), stored["mean"], stored["scatter"])
-            return Reading(stored["features"], stored.get("logits"), moments)
+        return _stored(files.read_npz(path))
     except FileNotFoundError:
         pass
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+    except (OSError, files.DamagedFile) as error:
         logging.warning("%s is damaged (%s): the pictures are read again", path, error)
     seen = read()
     arrays = {**seen.moments._asdict(), "features": seen.features, "logits": seen.logits}
@@ -133,6 +130,21 @@ def _cached(path: pathlib.Path, read: Callable[[], Reading]) -> Reading:
     except OSError as error:
         logging.warning("%s cannot be kept (%s): they will be read again", path, error)
     return seen
+
+
+def _stored(arrays: dict[str, np.ndarray]) -> Reading:
+    """Raises DamagedFile if the arrays are not those of a reading."""
+    try:
+        moments = Moments(int(arrays["count"]), arrays["mean"], arrays["scatter"])
+        features, logits = arrays["features"], arrays.get("logits")
+        count, width = features.shape
+    except (KeyError, TypeError, ValueError) as error:
+        raise files.DamagedFile(f"{type(error).__name__}: {error}") from error
+    if moments.mean.shape != (width,) or moments.scatter.shape != (width, width):
+        raise files.DamagedFile("its arrays do not fit together")
+    if logits is not None and len(logits) != count:
+        raise files.DamagedFile("its arrays do not fit together")
+    return Reading(features, logits, moments)
 
 
 class Evaluation(NamedTuple):

@@ -6,7 +6,9 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+from absl import logging
 
 from jaxgan import files
 from jaxgan.errors import UsageError
@@ -14,6 +16,7 @@ from jaxgan.evaluation.metrics import higher_is_better
 from jaxgan.evaluation.protocol import Measured, Protocol, differences
 
 FILE = "evaluation.jsonl"
+_WORDS = [name for name, kind in Protocol.__annotations__.items() if kind == "str"]
 
 
 class Entry(NamedTuple):
@@ -40,11 +43,29 @@ def append(workdir: str | pathlib.Path, entry: Entry) -> None:
 def read(workdir: str | pathlib.Path) -> list[Entry]:
     """Returns the last entry of each step and protocol, by step; none if there is no file."""
     entries = {}
-    for line in files.read_json_lines(pathlib.Path(workdir) / FILE):
-        metrics = {name: Measured(*values) for name, values in line["metrics"].items()}
-        entry = Entry(line["step"], Protocol(**line["protocol"]), metrics)
+    path = pathlib.Path(workdir) / FILE
+    for line in files.read_json_lines(path):
+        try:
+            entry = _entry(**line)
+        except (TypeError, ValueError, AttributeError) as reason:
+            logging.warning("%s: the line of step %d is damaged: left out", path, line["step"])
+            logging.debug("%s", reason)
+            continue
         entries[entry.step, entry.protocol] = entry
     return sorted(entries.values(), key=lambda entry: entry.step)
+
+
+def _entry(step: int, metrics: Mapping[str, Sequence], protocol: Mapping[str, Any]) -> Entry:
+    """Raises TypeError, ValueError or AttributeError for what is no line of such a file."""
+    measured = {name: Measured(*values) for name, values in metrics.items()}
+    if not all(files.is_number(x) for values in measured.values() for x in values):
+        raise ValueError("a metric is no number")
+    found = Protocol(**protocol)
+    for name, value in zip(found._fields, found, strict=True):
+        kind = str if name in _WORDS else float | int
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} is {value!r}")
+    return Entry(step, found, measured)
 
 
 def alike(entries: Sequence[Entry], protocol: Protocol) -> list[Entry]:

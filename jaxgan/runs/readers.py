@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pathlib
-import zipfile
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from jaxgan import files
 from jaxgan.data import Dataset, DataSpec, default_cache_dir
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.evaluator import Evaluator, labels_as_in, read_reference
@@ -62,10 +62,11 @@ def _load(path, channels):
 
 
 def _names_in(path):
-    if not zipfile.is_zipfile(path):
+    try:
+        with files.regular(path) as file, files.open_zip(file) as archive:
+            return archive.namelist()
+    except (OSError, files.DamagedFile):  # which is told by who reads it
         return []
-    with zipfile.ZipFile(path) as file:
-        return file.namelist()
 
 
 def metric_names(metrics: Sequence[str] | None) -> tuple[str, ...]:

@@ -120,12 +120,31 @@ def _config(settings):
         name: tuple(value) if isinstance(value, list) else value
         for name, value in settings["config"].items()
     }
+    for name, default in vars(config()).items():
+        if name in fields and not _is_like(fields[name], default):
+            raise UsageError(
+                f"config.json is damaged ({name} is {fields[name]!r:.40}, and usually "
+                f"{default!r}); restore it from a backup"
+            )
     return config(**fields)
+
+
+def _is_like(value: Any, usual: Any) -> bool:
+    """Whether a field of a Config may have a value in the place of its usual one."""
+    if value is None or usual is None:
+        return True
+    kinds = (int, float) if type(usual) is float else type(usual)
+    return isinstance(value, kinds) and isinstance(value, bool) == isinstance(usual, bool)
 
 
 def spec_of(settings: Mapping[str, Any]) -> DataSpec:
     """Returns the description of the data that a run's `config.json` holds."""
-    spec = settings["data"]["spec"]
+    spec = settings["data"].get("spec", {})
+    kinds = (str, int, int, str | None, list, bool)
+    if [*spec] != [*DataSpec._fields] or not all(map(isinstance, spec.values(), kinds)):
+        raise UsageError(
+            "this config.json does not say what the pictures are; restore it from a backup"
+        )
     return DataSpec(**{**spec, "label_names": tuple(spec["label_names"])})
 
 
@@ -168,7 +187,7 @@ def pictures_of(
         data_dir=data_dir or about.get("data_dir"),
         image_size=spec.size,
         split=split,
-        holdout=about["holdout"],
+        holdout=about.get("holdout", 0.0),
         skip_corrupt=about.get("skip_corrupt", False),
         num_examples=about.get("num_examples") if split == "train" or spec.synthetic else None,
         seed=about.get("seed", 0),
@@ -176,6 +195,7 @@ def pictures_of(
         label_kind=about.get("label_kind"),
         unlabeled=about.get("unlabeled", "refuse"),
         reading=about.get("reading", 1),
+        max_pixels=about.get("max_pixels", data.EARLIER_MAX_PIXELS),
         cache_dir=cache_dir,
         **({"channels": about.get("channels")} if split == "train" else data.as_in(spec)),
     )
@@ -186,7 +206,7 @@ def pictures_of(
 
 def check_pictures(settings: Mapping[str, Any], dataset: Dataset) -> None:
     """Raises UsageError if the pictures are others than those of the training."""
-    there = settings["data"]["fingerprint"]
+    there = settings["data"].get("fingerprint", "unknown")
     if dataset.fingerprint != there:
         raise UsageError(
             f"the pictures of {settings['dataset']!r} are not those of the training (fingerprint "
@@ -214,6 +234,7 @@ def about_pictures(dataset: Dataset, num_samples: int) -> dict[str, Any]:
         "unlabeled": asked.unlabeled,
         "channels": asked.channels,
         "reading": asked.reading,
+        "max_pixels": asked.max_pixels,
         "skip_corrupt": asked.skip_corrupt,
         "num_examples": asked.num_examples,
         "seed": asked.seed,

@@ -6,9 +6,13 @@ import functools
 import math
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from jaxgan import files
+from jaxgan.errors import UsageError
 
 LEGIBLE = 64  # pixels on a side
 
@@ -100,25 +104,37 @@ def _letters() -> dict[str, frozenset[int]]:
 
 
 def save_image(path: str | pathlib.Path, image: np.ndarray) -> None:
-    """Writes a uint8 image [H, W, 1 or 3]; the format follows the name's ending."""
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(path)
+    """Writes a uint8 image [H, W, 1 or 3], whole or not at all; the name's ending says the format.
+
+    Raises:
+      UsageError: for an ending that is no picture's.
+      OSError: if it cannot be written.
+    """
+    _save(pathlib.Path(path), Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image))
 
 
 def save_animation(path: str | pathlib.Path, images: np.ndarray, seconds: float = 0.05) -> None:
-    """Writes uint8 images [N, H, W, 1 or 3] as a GIF that starts again after the last one.
+    """Writes uint8 images [N, H, W, 1 or 3] as a GIF that starts again after the last one; whole or
+    not at all.
 
     Args:
       path: of the file.
       images: the frames.
       seconds: how long each is shown, in hundredths.
     """
-    path = pathlib.Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     first, *others = (Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in images)
     duration = round(1000 * seconds)
-    first.save(path, save_all=True, append_images=others, duration=duration, loop=0)
+    options = {"save_all": True, "append_images": others, "duration": duration, "loop": 0}
+    _save(pathlib.Path(path), first, **options)
+
+
+def _save(path: pathlib.Path, image: Image.Image, **options: Any) -> None:
+    kind = Image.registered_extensions().get(path.suffix.lower())
+    if kind not in Image.SAVE:
+        raise UsageError(f"{path} must end as a picture's name does, in .png, say")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.whole(path, "wb") as file:
+        image.save(file, kind, **options)
 
 
 def save_grid(

@@ -15,8 +15,10 @@ import numpy as np
 import optax
 from PIL import Image
 
+from jaxgan import files
 from jaxgan.core import Array, Context, Gan, Variables, normalize
-from jaxgan.data.pictures import CorruptPicture, decode
+from jaxgan.data import MAX_PIXELS
+from jaxgan.data.pictures import CorruptPicture, decode, most_bytes, size_of
 from jaxgan.errors import UsageError
 from jaxgan.sampling import style
 from jaxgan.sampling.draw import draw
@@ -48,13 +50,12 @@ def read_target(path: str | pathlib.Path, size: int, channels: int) -> tuple[np.
       UsageError: if there is no such picture.
     """
     try:
-        content = pathlib.Path(path).expanduser().read_bytes()
+        content = files.content(pathlib.Path(path).expanduser(), most_bytes(MAX_PIXELS))
         image = decode(content, size)
-        with Image.open(pathlib.Path(path).expanduser()) as picture:
-            width, height = picture.size
+        width, height = size_of(content)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
-    except CorruptPicture as error:
+    except (CorruptPicture, files.DamagedFile) as error:
         raise UsageError(f"{path} is not a picture: {error}") from None
     if channels == 1:
         image = np.asarray(Image.fromarray(image).convert("L"))[..., None]

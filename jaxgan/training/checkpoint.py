@@ -205,12 +205,12 @@ class Checkpointer:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._take_lock()
+            for left in [*self.directory.glob("*.unfinished*"), *self.directory.glob("*.deleted*")]:
+                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         except OSError as error:
             raise CheckpointError(
                 f"{self.directory} cannot be written ({error}); use another --workdir"
             ) from error
-        for leftover in [*self.directory.glob("*.unfinished*"), *self.directory.glob("*.deleted*")]:
-            shutil.rmtree(leftover)
 
     def _take_lock(self) -> None:
         lock = self._lock.enter_context((self.directory / ".lock").open("a+"))
@@ -259,7 +259,7 @@ class Checkpointer:
                 f"the disk is full: {free / 1e6:.0f} of {needed / 1e6:.0f} MB are free",
             )
         try:
-            checkpoint_format.write_step(unfinished, arrays)
+            checkpoint_format.write_step(unfinished, arrays, step)
             unfinished.rename(self._path(step))
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)  # the next start tries again

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from jaxgan.training import integrity
-from jaxgan.training.integrity import Arrays
+from jaxgan.training.integrity import Arrays, DamagedError
 
 SCHEMA = 1
 
@@ -24,8 +24,8 @@ class VersionError(RuntimeError):
     """The step was written by a newer version of the library."""
 
 
-def write_step(directory: Path, arrays: Arrays) -> None:
-    """Writes arrays by name into a directory that is made for it."""
+def write_step(directory: Path, arrays: Arrays, step: int) -> None:
+    """Writes the arrays of a step by name into a directory that is made for it."""
     directory.mkdir()
     # Orbax refuses empty arrays and trees; the record of the former is enough to make them again.
     filled = {name: array for name, array in arrays.items() if array.size}
@@ -35,6 +35,7 @@ def write_step(directory: Path, arrays: Arrays) -> None:
             orbax.save(directory / "arrays", args=ocp.args.StandardSave(tree))
     manifest = {
         "schema": SCHEMA,
+        "step": step,
         "leaves": integrity.record(arrays),
         "files": integrity.file_checksums(directory),
     }
@@ -42,13 +43,15 @@ def write_step(directory: Path, arrays: Arrays) -> None:
 
 
 def read_step(directory: Path) -> Arrays:
-    """Returns the arrays, bit for bit as they were written.
+    """Returns the arrays of the step that a directory is named after, bit for bit as written.
 
     Raises:
-      DamagedError: they are not.
+      DamagedError: they are not, or of another step.
       VersionError: a newer version wrote them.
     """
     manifest = read_manifest(directory)
+    if manifest.get("step", int(directory.name)) != int(directory.name):  # older ones do not say
+        raise DamagedError(f"it is step {manifest['step']} under another name")
     integrity.verify_files(directory, manifest["files"])
     arrays = {}
     if manifest["files"]:
@@ -63,7 +66,7 @@ def read_step(directory: Path) -> Arrays:
 
 
 def read_manifest(directory: Path) -> dict[str, Any]:
-    """Returns {"schema", "leaves", "files"}; raises what `read_step` does."""
+    """Returns {"schema", "step", "leaves", "files"}; raises what `read_step` does."""
     manifest = integrity.read_json(directory / "manifest.json")
     if manifest["schema"] > SCHEMA:
         raise VersionError(

@@ -29,7 +29,7 @@ def curves(metrics: str | pathlib.Path, path: str | pathlib.Path) -> None:
         axes = figure.add_subplot(rows, columns, place, title=what)
         _draw(axes, lines, names)
         axes.legend(fontsize="small")
-    figure.savefig(path, dpi=80)
+    _save(figure, path)
 
 
 def together(runs: Mapping[str, str | pathlib.Path], path: str | pathlib.Path) -> None:
@@ -56,7 +56,13 @@ def together(runs: Mapping[str, str | pathlib.Path], path: str | pathlib.Path) -
         (a.get_legend_handles_labels() for a in figure.axes), key=lambda x: len(x[1])
     )
     figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize="small")
-    figure.savefig(path, dpi=80)
+    _save(figure, path)
+
+
+def _save(figure, path):
+    path = pathlib.Path(path)
+    with files.whole(path, "wb") as file:
+        figure.savefig(file, dpi=80, format=path.suffix[1:] or "png")
 
 
 def panels(lines: Sequence[Mapping[str, float | None]]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxgan import files
 from jaxgan.core import PyTree, named_leaves
 
 Arrays = dict[str, np.ndarray]  # "generator/params/Dense_0/kernel" -> array
@@ -76,8 +77,8 @@ def fit(template: PyTree, arrays: Arrays) -> PyTree:
 
 def file_checksums(directory: Path) -> dict[str, str]:
     """The checksum of every file below a directory, by relative path."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
-    return {str(path.relative_to(directory)): _file_crc(path) for path in files}
+    found = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {str(path.relative_to(directory)): _file_crc(path) for path in found}
 
 
 def verify_files(directory: Path, checksums: Mapping[str, str]) -> None:
@@ -93,19 +94,19 @@ def verify_files(directory: Path, checksums: Mapping[str, str]) -> None:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes a JSON object together with its checksum, under the key "crc"."""
-    path.write_text(json.dumps({**content, "crc": _json_crc(content)}, indent=1))
+    path.write_text(json.dumps({**content, "crc": json_crc(content)}, indent=1))
 
 
 def read_json(path: Path) -> dict[str, Any]:
     """Reads what `write_json` wrote; raises DamagedError if it is absent or changed."""
     try:
-        content = json.loads(path.read_text())
+        content = files.parse_json(files.content(path))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise DamagedError(f"{path.name} is missing") from error
-    except ValueError as error:
+    except files.DamagedFile as error:
         raise DamagedError(f"{path.name} is not JSON: {error}") from error
     crc = content.pop("crc", None) if isinstance(content, dict) else None
-    if crc is None or crc != _json_crc(content):
+    if crc is None or crc != json_crc(content):
         raise DamagedError(f"{path.name} does not match its checksum")
     return content
 
@@ -132,7 +133,8 @@ def _file_crc(path: Path) -> str:
     return f"{crc:08x}"
 
 
-def _json_crc(content: Mapping[str, Any]) -> str:
+def json_crc(content: Mapping[str, Any]) -> str:
+    """The checksum of what JSON holds, however it is written."""
     return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 

@@ -41,7 +41,7 @@ class Log:
         kept = [line for line in lines if line["step"] <= step]
         with files.whole(self._path) as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
-        self._seconds = kept[-1]["seconds"] if kept else 0.0
+        self._seconds = max((line.get("seconds") or 0.0 for line in kept), default=0.0)
         self._file = self._path.open("a")
         self._seen = lines[-1]["step"] if lines else -1
         self._loggers = opened(loggers, self._path.parent, step, settings)

@@ -15,6 +15,7 @@ from jaxgan import devices
 from jaxgan.core import GanState, Variables
 from jaxgan.data import Dataset
 from jaxgan.devices import from_process_0
+from jaxgan.errors import UsageError
 from jaxgan.sampling import pictures
 from jaxgan.sampling.draw import Rows, draw, generator_variables
 from jaxgan.stages import Stages, gan_at, template
@@ -131,14 +132,20 @@ class Record:
 
     def begin(self, step: int) -> None:
         """Writes the settings, and opens the log behind `step`."""
-        if self._workdir is not None and devices.is_main():
+        if self._workdir is None or not devices.is_main():
+            return
+        loggers = self._settings.get("logger", ["tensorboard"])
+        try:
             workdirs.write(self._workdir, self._settings)
             if self._dataset is not None:
                 workdirs.remember_pictures(self._workdir, self._dataset)
-            self._log = Log(
-                self._workdir, step, self._settings.get("logger", ["tensorboard"]), self._settings
-            )
-            self._keep_best()
+            self._log = Log(self._workdir, step, loggers, self._settings)
+        except OSError as error:
+            raise UsageError(
+                f"{self._workdir} cannot be written ({error.strerror or error}); make room there, "
+                "or see who may write it: nothing is lost"
+            ) from error
+        self._keep_best()
 
     def write(
         self,

@@ -15,6 +15,7 @@ import numpy as np
 from jaxgan import files
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError
+from jaxgan.training import integrity
 
 MAY_CHANGE = (
     "steps",
@@ -33,6 +34,7 @@ MAY_CHANGE = (
     "data.channels",
     "data.reading",
     "data.skip_corrupt",
+    "data.max_pixels",
     "data.num_examples",
     "data.data_dir",
     "data.seed",
@@ -52,6 +54,13 @@ EARLIER_CONFIG = {"r3gan": {"full_sizes": 4}}
 """The same of fields of a model's Config."""
 
 
+_KINDS: dict[str, type] = {
+    **dict.fromkeys(("model", "dataset", "precision", "augment", "schedule"), str),
+    **dict.fromkeys(("batch_size", "steps", "seed"), int),
+    **dict.fromkeys(("config", "data", "versions"), dict),
+}
+"""Of which kind settings are that are looked at before anything else."""
+
 _LEFT = re.compile(r"config\.json\.tmp|\.config\.json\.\w+|checkpoints(/\.lock)?")
 """What a run that was killed before it had begun may have left in its folder."""
 
@@ -62,15 +71,26 @@ def read(workdir: str | pathlib.Path) -> dict[str, Any]:
     Raises:
       UsageError: if the folder is not a run's.
     """
-    path = pathlib.Path(workdir) / "config.json"
     try:
-        return json.loads(path.read_text())
+        return files.read_object(pathlib.Path(workdir) / "config.json", _check_settings)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{workdir} is not a workdir: it has no config.json; name the --workdir of a training"
         ) from None
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path} is damaged ({error}); restore it from a backup") from None
+
+
+def _check_settings(found):
+    crc = found.pop("crc", None)  # absent in runs of jaxgan 0.2.0
+    if crc is not None and crc != integrity.json_crc(found):
+        raise files.DamagedFile(
+            'it is not what was written; if you have changed it by hand, take out its line "crc"'
+        )
+    about = found.get("data", {})
+    for name, kind in _KINDS.items():
+        if name in found and not isinstance(found[name], kind):
+            raise files.DamagedFile(f"{name} is {_show(found[name])[:40]}")
+    if not isinstance(about.get("spec", {}), dict):
+        raise files.DamagedFile(f"data.spec is {_show(about['spec'])[:40]}")
 
 
 def check(
@@ -96,8 +116,10 @@ def check(
 
 def write(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:
     """Writes the settings of a run, all of them or none, into its folder."""
+    # As they come back from JSON, of which the checksum is.
+    settings = json.loads(json.dumps(dict(settings)))
     with files.whole(pathlib.Path(workdir) / "config.json") as file:
-        file.write(json.dumps(dict(settings), indent=2) + "\n")
+        file.write(json.dumps({**settings, "crc": integrity.json_crc(settings)}, indent=2) + "\n")
 
 
 def remember_pictures(workdir: str | pathlib.Path, dataset: Dataset) -> None:
@@ -115,8 +137,8 @@ def _checksums(dataset):
 def _changed_pictures(workdir, dataset, before):
     """Says how many pictures went and came; `before` is how many there were."""
     try:
-        then = Counter(np.load(workdir / "pictures.npy").tolist())
-    except (OSError, ValueError):  # there is none in a run of jaxgan 0.1
+        then = Counter(files.parse_npy(files.content(workdir / "pictures.npy")).tolist())
+    except (OSError, files.DamagedFile):  # there is none in a run of jaxgan 0.1
         return f"the pictures changed: there were {before} and there are {len(dataset)}"
     now = Counter(_checksums(dataset).tolist())
     if then == now:

@@ -60,7 +60,9 @@ def load_pictures(
     entries = _in_part(listing, labels, request)
     wanted = request.channels or (3 if request.reading == 1 else None)
     # The labels are no part of it, so that others on the same pictures need no new pixels.
-    key = digest("folder", _VERSION, _NOTES, fit.__name__, size, wanted, entries, *limit_of(request))
+    key = digest(
+        "folder", _VERSION, _NOTES, fit.__name__, size, wanted, entries, *limit_of(request)
+    )
 
     def opened():
         return reader(listing.root, most_bytes(request.max_pixels))

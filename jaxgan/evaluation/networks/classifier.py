@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -126,7 +125,7 @@ def read_file(path: str | Path) -> tuple[About, Variables]:
     if header.pop("format") != _FORMAT:
         raise UsageError(f"{path} was written by another version of jaxgan; train it again")
     sha256 = header.pop("sha256")
-    about = About(**{**header, "label_names": tuple(header["label_names"])})
+    about = _about(header, path)
     found = weights.digest(arrays)
     if found != sha256:
         raise UsageError(
@@ -163,23 +162,37 @@ def _shapes(about: About) -> weights.Shapes:
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
-        with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
-                raise zipfile.BadZipFile("it is no .npz")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-        header = json.loads(str(arrays.pop("about")))
+        arrays = files.read_npz(path)
+        header = files.parse_json(str(arrays.pop("about", "")))
         if not isinstance(header, dict) or not {"format", "sha256"} <= header.keys():
-            raise ValueError("it does not say what it is")
+            raise files.DamagedFile("it does not say what it is")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; name a classifier") from error
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except files.DamagedFile as error:
         raise UsageError(
             f"{path} is damaged or no classifier of jaxgan ({error}); train one with "
             "train_classifier.py"
         ) from error
     return header, arrays
+
+
+def _about(header: dict[str, Any], path: Path) -> About:
+    kinds = dict(zip(header, map(type, header.values()), strict=True))
+    names = header.get("label_names")
+    if (
+        header.keys() != {field.name for field in dataclasses.fields(About)}
+        or any(kinds[name] is not int for name in ("size", "channels"))
+        or not isinstance(names, list)
+        or not all(isinstance(name, str) for name in names)
+        or header["label_kind"] not in ("class", "tags")
+        or not 1 <= header["size"] <= 4096
+        or header["channels"] not in (1, 3)
+    ):
+        raise UsageError(
+            f"{path} is damaged or no classifier of jaxgan (it does not say what it reads); train "
+            "one with train_classifier.py"
+        )
+    return About(**{**header, "label_names": tuple(names)})
 
 
 def _show(shape):

@@ -2,20 +2,23 @@
 
 Both of its formats are a pickle in which tensors are views of storages that lie beside it: since
 2020 in a zip archive, before that one after the other in the same file. Nothing that the pickle
-names is imported or called, so that a file from the network cannot do harm.
+names is imported or called, and no more memory is taken than the file has bytes, so that one from
+the network cannot do harm.
 """
 
 from __future__ import annotations
 
 import collections
+import io
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 
+from jaxgan import files
 from jaxgan.errors import UsageError
 
 _MAGIC = 0x1950A86A20F9469CFC6C  # with which the older format begins
@@ -39,7 +42,9 @@ _DAMAGE = (
     AttributeError,
     EOFError,
     LookupError,
+    MemoryError,  # of a number of gigabytes that a few bytes ask for
     NotImplementedError,
+    RecursionError,
     TypeError,
     ValueError,
 )
@@ -53,7 +58,7 @@ def read_state(path: str | Path) -> dict[str, np.ndarray]:
       UsageError: if the file is missing, damaged or holds something else.
     """
     try:
-        with open(path, "rb") as file:
+        with files.regular(path) as file:
             saved = _read(file)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; name a .pth file") from error
@@ -83,13 +88,12 @@ def _read(file: BinaryIO) -> Any:
 
 
 def _read_archive(file: BinaryIO, size: int) -> Any:
-    with zipfile.ZipFile(file) as archive:
+    with files.open_zip(file) as archive:
         root = archive.namelist()[0].split("/")[0] + "/"
-        with archive.open(f"{root}data.pkl") as pickled:
-            reader = _Reader(cast(BinaryIO, pickled), size)
-            saved = reader.load()
+        reader = _Reader(io.BytesIO(files.read_member(archive, f"{root}data.pkl", size)), size)
+        saved = reader.load()
         for key, storage in reader.storages.items():
-            _fill(storage, archive.read(f"{root}data/{key}"))
+            _fill(storage, files.read_member(archive, f"{root}data/{key}", storage.nbytes))
     return saved
 
 
@@ -114,13 +118,24 @@ def _fill(storage: np.ndarray, content: bytes) -> None:
     storage[...] = np.frombuffer(content, storage.dtype)
 
 
-class _Reader(pickle.Unpickler):
-    """Tensors become NumPy views of `storages`, which are to be filled; the rest is inert."""
+class _Reader(pickle._Unpickler):  # type: ignore[name-defined, misc]
+    """Tensors become NumPy views of `storages`, which are to be filled; the rest is inert.
+
+    It is the reader in Python and not that in C, since the latter makes a list as long as the
+    largest number of a remembered object says, which may be billions.
+    """
+
+    # Without what makes room before it reads, and what looks up names elsewhere.
+    dispatch = {
+        code: step
+        for code, step in pickle._Unpickler.dispatch.items()  # type: ignore[attr-defined]
+        if bytes([code]) not in (pickle.BYTEARRAY8, pickle.EXT1, pickle.EXT2, pickle.EXT4)
+    }
 
     def __init__(self, file: BinaryIO, size: int):
         super().__init__(file, encoding="utf-8")
         self.storages: dict = {}
-        self._size = size
+        self._left = size
 
     def find_class(self, module: str, name: str) -> Any:
         if module == "torch" and name in _DTYPES:
@@ -133,9 +148,12 @@ class _Reader(pickle.Unpickler):
             raise ValueError("it holds views of storages, as PyTorch wrote them long ago")
         if not isinstance(dtype, np.dtype):
             raise ValueError("it holds numbers of a kind that NumPy has not")
-        if not 0 <= length * dtype.itemsize <= self._size:
-            raise ValueError("a storage is longer than the file")
-        return self.storages.setdefault(key, np.zeros(length, dtype))
+        if key not in self.storages:
+            self._left -= length * dtype.itemsize
+            if length < 0 or self._left < 0:
+                raise ValueError("its storages are longer than the file")
+            self.storages[key] = np.zeros(length, dtype)
+        return self.storages[key]
 
 
 class _Foreign:
