@@ -184,7 +184,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
         return _in_strips(picture, _from_16_bits)
     if picture.has_transparency_data:
         return _in_strips(picture, _over_white)
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _from_16_bits(picture: Image.Image) -> Image.Image:

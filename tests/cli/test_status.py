@@ -9,6 +9,7 @@ import pytest
 from commands import TINY, run
 
 from jaxgan.runs.status import duration, status_of
+from jaxgan.training import workdir as workdirs
 from jaxgan.training.checkpoint import Checkpointer
 
 
@@ -35,8 +36,7 @@ def test_several_runs_are_a_table(workdir, tmp_path):
     for name, steps in (("a", 3), ("b", 30)):
         folder = tmp_path / name
         folder.mkdir()
-        settings = json.loads((workdir / "config.json").read_text()) | {"steps": steps}
-        (folder / "config.json").write_text(json.dumps(settings))
+        workdirs.write(folder, workdirs.read(workdir) | {"steps": steps})
         (folder / "metrics.jsonl").write_text(
             "".join(
                 json.dumps({"step": step, "seconds": 2.0 * step, "generator/loss": None}) + "\n"

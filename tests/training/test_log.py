@@ -83,7 +83,7 @@ def test_a_damaged_line_in_the_middle_is_named(tmp_path, caplog):
     path.write_text("\n".join(lines))
     with caplog.at_level(logging.WARNING):
         assert _steps(tmp_path) == [1, 3]
-    assert "line 2 is not JSON" in caplog.text
+    assert "line 2 is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
