@@ -35,7 +35,7 @@ class DataError(UsageError):
 def printable(text: str) -> str:
     """The text with control characters escaped, which a file's name may bring along, and what no
     terminal can show."""
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8", "backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", _escaped, text)
 
 

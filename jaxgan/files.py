@@ -10,6 +10,7 @@ import contextlib
 import errno
 import io
 import json
+import lzma
 import math
 import os
 import pathlib
@@ -18,6 +19,7 @@ import stat
 import struct
 import sys
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -208,13 +210,12 @@ def read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
         info = archive.getinfo(name)
         if info.file_size > most:
             raise DamagedFile(f"it takes {info.file_size:,} bytes, and at most {most:,} are read")
-        if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # Python unpacks these without a bound.
-            raise DamagedFile("it is packed in a way that is not read; unpack the zip")
+        # In steps, since Python may unpack all that a step reads, and by the size, since without
+        # one it would read all that there is. At the end it compares the checksum.
+        bounded = info.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+        step = max(1, info.file_size) if bounded else 1 << 12
         with archive.open(info) as member:
-            # By its size, since without one Python inflates all that there is.
-            data = member.read(info.file_size)
-            member.read(1)  # at the end the checksum is compared
+            data = b"".join(iter(lambda: member.read(step), b""))
     except (OSError, *_ZIP_DAMAGE) as reason:
         _damaged(reason)
     if len(data) != info.file_size:
@@ -259,7 +260,7 @@ def parse_npy(data: bytes) -> np.ndarray:
             raise DamagedFile("an array is not as long as its header says")
         array = np.frombuffer(data, dtype, offset=file.tell())
         return array.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, TypeError, SyntaxError, OverflowError, MemoryError) as reason:
+    except (*_ZIP_DAMAGE, TypeError, SyntaxError, tokenize.TokenError) as reason:
         _damaged(reason)
 
 
@@ -268,9 +269,11 @@ _ZIP_DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
     struct.error,
+    lzma.LZMAError,
     EOFError,
     ValueError,
     LookupError,
+    MemoryError,
     OverflowError,
     RuntimeError,  # encrypted, or (NotImplementedError) of a kind that Python does not know
 )

@@ -96,7 +96,9 @@ def test_damaged_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         classifier.load(path)
     path.write_text("no classifier")
-    with pytest.raises(UsageError, match=r"x.npz is damaged or no classifier .*\(File is not a zip file\)"):
+    with pytest.raises(
+        UsageError, match=r"x.npz is damaged or no classifier .*\(File is not a zip file\)"
+    ):
         classifier.load(path)
     np.savez(path, images=np.zeros(3))
     with pytest.raises(UsageError, match="x.npz is damaged or no classifier"):

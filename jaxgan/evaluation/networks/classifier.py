@@ -168,7 +168,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             raise files.DamagedFile("it does not say what it is")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; name a classifier") from error
-    except files.DamagedFile as error:
+    except ValueError as error:  # DamagedFile, or text that is none
         raise UsageError(
             f"{path} is damaged or no classifier of jaxgan ({error}); train one with "
             "train_classifier.py"
