@@ -32,6 +32,8 @@ from jaxgan.errors import UsageError
 
 Path = str | os.PathLike[str]
 
+_OBJECTS = ("metrics", "protocol")
+
 
 class DamagedFile(ValueError):
     """Bytes that are not what a file of its kind holds."""
@@ -146,8 +148,9 @@ def read_object(path: Path, fits: Callable[[dict], object] = lambda found: None)
 def read_json_lines(path: Path) -> list[dict]:
     """The lines of `metrics.jsonl` or `evaluation.jsonl`, none if there is no such file.
 
-    A line is an object with a "step", of numbers, None where one was not finite, and of objects. A
-    last line torn by a kill is left out; another damaged one, too, with a warning.
+    A line is an object of a "step" and of numbers, None where one was not finite; "metrics" and
+    "protocol" are objects. A last line torn by a kill is left out; another damaged one, too, with a
+    warning.
 
     Raises:
       UsageError: if the file cannot be read.
@@ -177,7 +180,7 @@ def _checked_line(record: Any) -> dict:
     if not isinstance(record, dict) or type(record.get("step")) is not int or record["step"] < 0:
         raise DamagedFile("it has no step")
     for name, value in record.items():
-        if not is_number(value) and not isinstance(value, dict):
+        if not (isinstance(value, dict) if name in _OBJECTS else is_number(value)):
             raise DamagedFile(f"{name} is {value!r:.40}")
     return record
 
