@@ -74,15 +74,15 @@ def _hushed() -> Iterator[None]:
     """Keeps off what Orbax's threads print when a save has failed and its loop is gone: the error
     itself is raised, and told, by who saved."""
 
-    def hook(kind, error, where):
-        if not (kind is RuntimeError and str(error) == "Event loop is closed"):
-            before(kind, error, where)
+    def hook(about):
+        if not (about.exc_type is RuntimeError and str(about.exc_value) == "Event loop is closed"):
+            before(about)
 
-    before, sys.excepthook = sys.excepthook, hook
+    before, sys.unraisablehook = sys.unraisablehook, hook
     try:
         yield
     finally:
-        sys.excepthook = before
+        sys.unraisablehook = before
 
 
 def start_machine() -> None:
@@ -111,4 +111,6 @@ class _Plain(std_logging.Formatter):
 def _is_for_people(record: std_logging.LogRecord) -> bool:
     """Whether a record is not another library's talk to itself; --verbosity shows that, too."""
     noisy = any(f"/{name}/" in record.pathname for name in _TALKATIVE)
-    return record.levelno >= std_logging.ERROR or not noisy
+    # What went wrong with a save is told by who saved, and not by each of Orbax's threads and tasks.
+    saving = any(f"/{name}/" in record.pathname for name in ("orbax", "asyncio"))
+    return not saving and (record.levelno >= std_logging.ERROR or not noisy)
