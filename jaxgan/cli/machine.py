@@ -111,6 +111,6 @@ class _Plain(std_logging.Formatter):
 def _is_for_people(record: std_logging.LogRecord) -> bool:
     """Whether a record is not another library's talk to itself; --verbosity shows that, too."""
     noisy = any(f"/{name}/" in record.pathname for name in _TALKATIVE)
-    # What went wrong with a save is told by who saved, and not by each of Orbax's threads and tasks.
+    # What went wrong with a save is told by who saved, not by each of Orbax's threads and tasks.
     saving = any(f"/{name}/" in record.pathname for name in ("orbax", "asyncio"))
     return not saving and (record.levelno >= std_logging.ERROR or not noisy)

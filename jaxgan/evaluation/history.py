@@ -6,7 +6,7 @@ import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 from absl import logging
 
@@ -16,7 +16,7 @@ from jaxgan.evaluation.metrics import higher_is_better
 from jaxgan.evaluation.protocol import Measured, Protocol, differences
 
 FILE = "evaluation.jsonl"
-_WORDS = [name for name, kind in Protocol.__annotations__.items() if kind == "str"]
+_KINDS = get_type_hints(Protocol)
 
 
 class Entry(NamedTuple):
@@ -62,7 +62,7 @@ def _entry(step: int, metrics: Mapping[str, Sequence], protocol: Mapping[str, An
         raise ValueError("a metric is no number")
     found = Protocol(**protocol)
     for name, value in zip(found._fields, found, strict=True):
-        kind = str if name in _WORDS else float | int
+        kind = (float, int) if _KINDS[name] is float else _KINDS[name]
         if not isinstance(value, kind):
             raise TypeError(f"{name} is {value!r}")
     return Entry(step, found, measured)

@@ -32,6 +32,7 @@ def good(tmp_path_factory):
     ):
         done = run(script, f"--workdir={workdir}", *given)
         assert done.status == 0, done.err
+    assert len(history.read(workdir)) == 2
     return workdir
 
 

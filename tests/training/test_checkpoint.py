@@ -52,6 +52,24 @@ def contents(directory):
     return {p: p.read_bytes() for p in sorted(Path(directory).rglob("*")) if p.is_file()}
 
 
+def test_a_step_under_another_name_is_not_restored_as_that(tmp_path, caplog):
+    save_steps(tmp_path, 1, 2)
+    shutil.copytree(tmp_path / "1", tmp_path / "7")
+    with Checkpointer(tmp_path) as checkpointer:
+        assert checkpointer.restore(make_state()).step == 2
+        assert "7 is damaged: it is step 1 under another name" in caplog.text
+        assert names(tmp_path) == ["1", "2", "7.corrupt"]
+
+
+def test_a_step_that_does_not_say_its_number_is_restored(tmp_path):
+    save_steps(tmp_path, 3)
+    manifest = integrity.read_json(tmp_path / "3" / "manifest.json")
+    assert manifest.pop("step") == 3
+    integrity.write_json(tmp_path / "3" / "manifest.json", manifest)
+    with Checkpointer(tmp_path) as checkpointer:
+        assert checkpointer.restore(make_state()).step == 3
+
+
 # What a step holds.
 
 
