@@ -2,7 +2,7 @@
 PYTHON ?= python3
 IN = .venv/bin/python
 
-.PHONY: .venv demo test test-all check docs bench clean
+.PHONY: .venv demo test test-all fuzz audit check docs bench clean
 
 .venv: .venv/installed
 
@@ -25,6 +25,18 @@ test: .venv
 # With the compiler's usual optimization, which `make test` does without.
 test-all: .venv
 	XLA_FLAGS= $(IN) -m pytest -n 2 --dist worksteal
+
+# All cases of damaged files, of which `make test` tries a few. JAXGAN_FUZZ=2000:4000 tries those of
+# these numbers.
+fuzz: .venv
+	JAXGAN_FUZZ=$${JAXGAN_FUZZ:-full} $(IN) -m pytest -q tests/fuzz
+
+# Whether weaknesses of the pinned dependencies are known; asks the package index, so it needs a
+# network. In an environment of its own, as it brings packages that nothing else here has.
+audit:
+	$(PYTHON) -m venv .cache/audit
+	.cache/audit/bin/python -m pip install -q --disable-pip-version-check pip-audit
+	.cache/audit/bin/python -m pip_audit --strict --no-deps --disable-pip -r constraints.txt
 
 check: .venv
 	$(IN) -m ruff check
