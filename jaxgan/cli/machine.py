@@ -6,6 +6,7 @@ import contextlib
 import logging as std_logging
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 
 import jax
@@ -91,6 +92,8 @@ def start_machine() -> None:
         logging.set_verbosity(logging.WARNING)
         logging.get_absl_handler().setFormatter(_Plain())
         logging.get_absl_handler().addFilter(_is_for_people)
+        # Of damage that Pillow can live with it warns picture by picture.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
     if FLAGS.compilation_cache:
         compiled.keep_compiled(FLAGS.compilation_cache)
     devices.keep_freed_memory()

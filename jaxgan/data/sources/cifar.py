@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxgan import files
 from jaxgan.data.cache import digest
 from jaxgan.data.download import Remote, default_data_dir, fetch
 from jaxgan.data.pictures import resize_all
@@ -34,6 +35,7 @@ _FILES = {
     "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
     "holdout": ("test_batch.bin",),
 }
+_MOST = 1 << 26  # bytes of a file
 _RECORD = 1 + 3 * 32 * 32
 
 
@@ -76,12 +78,18 @@ def _read_folder(folder: Path, names: tuple[str, ...]) -> bytes:
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise DataError(f"{folder} lacks {', '.join(missing)}; unpack {_ARCHIVE} again")
-    return b"".join((folder / name).read_bytes() for name in names)
+    try:
+        return b"".join(files.content(folder / name, _MOST) for name in names)
+    except (OSError, files.DamagedFile) as reason:
+        raise DataError(f"{folder} is damaged ({reason}); unpack {_ARCHIVE} again") from reason
 
 
 def _read_archive(path: Path, names: tuple[str, ...]) -> bytes:
     try:
         with tarfile.open(path) as archive:
-            return b"".join(archive.extractfile(f"{_FOLDER}/{name}").read() for name in names)
-    except (tarfile.TarError, EOFError, KeyError, zlib.error, OSError) as reason:
+            members = [archive.getmember(f"{_FOLDER}/{name}") for name in names]
+            if not all(member.isreg() and member.size <= _MOST for member in members):
+                raise KeyError("other files than CIFAR-10's")
+            return b"".join(archive.extractfile(member).read() for member in members)
+    except (tarfile.TarError, EOFError, KeyError, ValueError, zlib.error, OSError) as reason:
         raise DataError(f"{path} is damaged ({reason}); get it again") from reason

@@ -5,12 +5,14 @@ StackedMNIST is three digits in the three colors of a picture, 1000 modes to be 
 """
 
 import gzip
+import io
 import struct
 import zlib
 from pathlib import Path
 
 import numpy as np
 
+from jaxgan import files
 from jaxgan.data.cache import digest
 from jaxgan.data.download import Remote, default_data_dir, fetch
 from jaxgan.data.pictures import resize_all
@@ -32,6 +34,7 @@ _CLOTHES = (
 )
 _STACKED = {"train": 128_000, "holdout": 26_000}  # pictures, as in PacGAN (arXiv:1712.04086)
 _PREFIX = {"train": "train", "holdout": "t10k"}
+_MOST = 1 << 29  # bytes of a file, packed or not
 _IMAGES, _LABELS = "images-idx3-ubyte", "labels-idx1-ubyte"
 
 _MNIST = "https://storage.googleapis.com/cvdf-datasets/mnist"
@@ -86,12 +89,13 @@ def read_idx(path: Path) -> np.ndarray:
     Raises:
       DataError: if the file is damaged.
     """
-    data = path.read_bytes()
-    if data[:2] == b"\x1f\x8b":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as reason:
-            raise DataError(f"{path} is damaged ({reason}); get it again") from reason
+    try:
+        data = files.content(path, _MOST)
+        if data[:2] == b"\x1f\x8b":
+            with gzip.open(io.BytesIO(data)) as packed:
+                data = packed.read(_MOST)
+    except (OSError, EOFError, zlib.error, files.DamagedFile) as reason:
+        raise DataError(f"{path} is damaged ({reason}); get it again") from reason
     if len(data) < 4 or data[:3] != b"\0\0\x08":
         raise DataError(f"{path} is not an IDX file of unsigned bytes; get it again")
     header = 4 + 4 * data[3]
