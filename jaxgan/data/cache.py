@@ -156,8 +156,8 @@ def _sample(paths: Sequence[Path]) -> str:
 
 def _note(folder: Path, more: Mapping) -> None:
     """Adds to the notes of a set, if the cache can be written."""
-    about = _read_about(folder / "about.json")
-    with suppress(OSError):
+    with suppress(OSError, _Damaged):
+        about = _read_about(folder / "about.json")
         _write_about(folder, {**about, "notes": {**about["notes"], **more}})
 
 

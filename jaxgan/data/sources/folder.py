@@ -58,7 +58,7 @@ def load_pictures(
     """
     size = request.image_size or 64
     entries = _in_part(listing, labels, request)
-    wanted = request.channels or (3 if request.reading == 1 else None)
+    wanted = _channels(request)
     # The labels are no part of it, so that others on the same pictures need no new pixels.
     key = digest(
         "folder", _VERSION, _NOTES, fit.__name__, size, wanted, entries, *limit_of(request)
@@ -70,9 +70,7 @@ def load_pictures(
     def build(append: Append):
         with opened() as read:
             items = ((entry.name, partial(read, entry.name)) for entry in entries)
-            return None, decode_all(
-                *(items, append, size, wanted, fit, listing.root, len(entries), request.max_pixels)
-            )
+            return None, decode_all(request, items, append, listing.root, len(entries), fit)
 
     def unchanged(notes: Mapping) -> bool:
         corrupt = dict(notes["corrupt"])
@@ -130,6 +128,10 @@ def _in_part(listing: Listing, labels: Labels | None, request: Request) -> list[
     return chosen
 
 
+def _channels(request: Request) -> int | None:
+    return request.channels or (3 if request.reading == 1 else None)
+
+
 def limit_of(request: Request) -> list[int]:
     """What of `max_pixels` a prepared set depends on; nothing for those that are usual."""
     usual = request.max_pixels in (MAX_PIXELS, EARLIER_MAX_PIXELS)
@@ -137,26 +139,22 @@ def limit_of(request: Request) -> list[int]:
 
 
 def decode_all(
+    request: Request,
     items: Iterable[tuple[str, Callable[[], bytes]]],
     append: Append,
-    size: int,
-    channels: int | None,
-    fit: Fit,
     source: object,
     total: int | None = None,
-    max_pixels: int = MAX_PIXELS,
+    fit: Fit = square,
 ) -> dict:
     """Appends pictures that are given by name and by what reads their bytes.
 
     Args:
+      request: how they are read; gray as long as all are gray if it names no channels.
       items: the pictures.
-      append: what they go to, gray as long as all are gray if no channels are asked for.
-      size: pixels on a side.
-      channels: 1, 3 or None.
-      fit: how they become square.
+      append: what they go to.
       source: where they are, for messages.
       total: how many there are, if that is known.
-      max_pixels: of one of them.
+      fit: how they become square.
 
     Returns:
       The notes that `judge` reads: a hash of the "contents", which are "corrupt" and why, how many
@@ -165,13 +163,14 @@ def decode_all(
     Raises:
       DataError: if none can be decoded.
     """
+    size, channels = request.image_size or 64, _channels(request)
 
     def decode_some(some):
         images, crcs, corrupt, enlarged = [], [], [], 0
         for name, read in some:
             try:
                 data = read()
-                images.append(decode(data, size, fit, channels or 3, max_pixels))
+                images.append(decode(data, size, fit, channels or 3, request.max_pixels))
                 crcs.append(zlib.crc32(data))
                 enlarged += min(size_of(data)) < size
             except CorruptPicture as reason:

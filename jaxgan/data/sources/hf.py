@@ -11,7 +11,7 @@ from jaxgan.data.cache import Append, digest, prepared_files
 from jaxgan.data.download import require_reachable
 from jaxgan.data.label_files import Cell, name_words
 from jaxgan.data.labels import check_names
-from jaxgan.data.pictures import CorruptPicture, square
+from jaxgan.data.pictures import CorruptPicture
 from jaxgan.data.sources.folder import decode_all, judge, limit_of
 from jaxgan.data.spec import Dataset, DataSpec, Request, in_part, multi_hot, one_hot, part_of
 from jaxgan.errors import DataError
@@ -43,7 +43,7 @@ def load_hf(request: Request) -> Dataset:
         *("hf", _VERSION, name, stamps, request.split, request.holdout, asked),
         *(request.label_kind, request.channels, size, *limit_of(request)),
     )
-    build = partial(_build, request, name, asked, size)
+    build = partial(_build, request, name, asked)
     stem = "hf-" + re.sub(r"\W+", "-", name)
     done = prepared_files(request.cache_dir, stem, key, build, paths)
     judge(done, request.name, size, request.skip_corrupt)
@@ -67,16 +67,13 @@ def _paths(data_dir: Path | None) -> list[Path]:
     return sorted(path for path in data_dir.rglob("*") if path.is_file())
 
 
-def _build(request: Request, name: str, asked: Sequence[str], size: int, append: Append):
+def _build(request: Request, name: str, asked: Sequence[str], append: Append):
     part, whole = _part(_open(name, request), request)
     features = part.features or {}
     image, columns = _columns(features, asked, request.name)
     told: dict[str, list[Cell]] = {}
     rows = _rows(part, image, columns, told, lambda row: whole or in_part(request, row))
-    notes = decode_all(
-        *(rows, append, size, request.channels, square, request.name),
-        max_pixels=request.max_pixels,
-    )
+    notes = decode_all(request, rows, append, request.name)
     if not columns:
         return None, notes | {"kind": None, "names": []}
     for row, _ in notes["corrupt"]:
