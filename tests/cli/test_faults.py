@@ -20,6 +20,7 @@ from PIL import Image
 from jaxgan import data, devices, files
 from jaxgan.errors import UsageError
 from jaxgan.sampling import pictures
+from jaxgan.training import workdir as workdirs
 from jaxgan.training.checkpoint import Checkpointer
 from jaxgan.training.log import Log
 
@@ -576,7 +577,7 @@ def test_sampling_from_what_is_no_run_or_has_nothing_to_show(workdir, tmp_path):
     for bad in ("x.gif", "", "/proc/nothing/x.png", f"{workdir}/config.json/x.png"):
         assert f"--out={bad}" in _refused(f"--workdir={workdir}", f"--out={bad}", script="sample")
 
-    config = json.loads((workdir / "config.json").read_text())
+    config = workdirs.read(workdir)
     strange = {**config, "config": {**config["config"], "generator_widths": [9]}}
     (workdir / "config.json").write_text(json.dumps(strange))
     assert "variables/generator/params/Dense_0" in line(workdir)  # a leaf that does not fit
@@ -629,8 +630,8 @@ def test_an_old_run_on_files_goes_on_as_it_began(tmp_path):
     # What a run of jaxgan 0.1 had: three channels, tags, and no field that says so.
     assert run("train", *common, "--channels=3", "--label_kind=tags", "--steps=1").status == 0
     path = tmp_path / "run" / "config.json"
-    settings = json.loads(path.read_text())
-    for name in ("label_kind", "unlabeled", "channels", "reading"):
+    settings = workdirs.read(path.parent)
+    for name in ("label_kind", "unlabeled", "channels", "reading", "max_pixels"):
         del settings["data"][name]
     path.write_text(json.dumps(settings))
     made = run("train", *common, "--steps=2")
