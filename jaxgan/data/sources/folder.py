@@ -5,11 +5,12 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
-from jaxgan.data.cache import Append, Prepared, digest, in_chunks, ordered_map, prepared_files
+from jaxgan.data.cache import Append, Prepared, digest, in_chunks, prepared_files
 from jaxgan.data.label_files import ENDINGS
 from jaxgan.data.labels import Labels, inside_names, label_by_folder, label_by_table
 from jaxgan.data.pictures import (
@@ -76,8 +77,10 @@ def load_pictures(
         corrupt = dict(notes["corrupt"])
         names = [entry.name for entry in entries if entry.name not in corrupt]
         with opened() as read, suppress(CorruptPicture):
-            crcs = ordered_map(lambda name: zlib.crc32(read(name)), names)
-            return digest([*crcs]) == notes["contents"]
+            runs = in_chunks(
+                lambda some: [zlib.crc32(read(x)) for x in some], names, size, "comparing"
+            )
+            return digest([*chain.from_iterable(runs)]) == notes["contents"]
         return False
 
     # The time of a zip's member is its CRC, so that nothing is left to compare.
