@@ -26,8 +26,8 @@ test: .venv
 test-all: .venv
 	XLA_FLAGS= $(IN) -m pytest -n 2 --dist worksteal
 
-# All cases of damaged files, of which `make test` tries a few. JAXGAN_FUZZ=2000:4000 tries those of
-# these numbers.
+# All cases of damaged files, of which `make test` tries a few, and of kills, which take hours.
+# JAXGAN_FUZZ=2000:4000 tries those of these numbers.
 fuzz: .venv
 	JAXGAN_FUZZ=$${JAXGAN_FUZZ:-full} $(IN) -m pytest -q tests/fuzz
 
