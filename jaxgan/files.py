@@ -38,6 +38,12 @@ def whole(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO]:
         raise
 
 
+def user_cache() -> pathlib.Path:
+    """Returns the folder of this library in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home) / "jaxgan"
+
+
 def read_json_lines(path: str | os.PathLike[str]) -> list[dict]:
     """Returns the objects in a file of JSON lines, none if there is no such file.
 

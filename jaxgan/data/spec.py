@@ -39,6 +39,7 @@ class Request(NamedTuple):
     unlabeled: str = "refuse"
     channels: int | None = None
     reading: int = 2
+    address: str | None = None  # where `data_dir` is a copy of, if that was an address of fsspec
 
 
 @dataclass(frozen=True, eq=False)

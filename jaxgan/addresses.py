@@ -1,0 +1,518 @@
+"""Workdirs and data at addresses of fsspec, such as `s3://bucket/runs/mine`, through local mirrors.
+
+All else works on folders of this machine's disk. A workdir's mirror is fetched when a command
+begins, and what is written there is put up. A checkpoint is put up with its `manifest.json` last
+and taken away with it first: a step that has one, with all the files that it names, is whole, and
+any other is none. What is read is checked against the manifest's checksums, as on a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import quote, unquote
+
+from absl import logging
+
+from jaxgan import files
+from jaxgan.errors import UsageError, nearest
+
+T = TypeVar("T")
+Place = str | os.PathLike[str]
+"""A path or an address."""
+
+PATIENCE = 30.0
+"""Seconds for an answer; a transfer may take longer, by what it has to carry."""
+
+_SLOWEST = 1e5  # bytes a second; a transfer that is slower is given up
+_ADDRESS = re.compile(r"([A-Za-z][\w+.-]+):/+(.*)")  # pathlib leaves one slash of two
+_STEP = re.compile(r"checkpoints/(\d+)/(.+)")
+_UNSENT = ".unsent"  # in a mirror while files are being put up
+_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+_LOGIN = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`",
+    "gcs": "run `gcloud auth application-default login`",
+}
+
+
+class AddressError(UsageError):
+    """An address that cannot be reached, read or written; the message says what to do."""
+
+
+def is_address(place: Place | None) -> bool:
+    """Whether a place is an address, and no path."""
+    return place is not None and _ADDRESS.fullmatch(os.fspath(place)) is not None
+
+
+def join(place: Place, name: str) -> Place:
+    """Returns the place of a name in a folder."""
+    return f"{_normal(place)}/{name}" if is_address(place) else Path(place) / name
+
+
+def shown(path: Place) -> str:
+    """Returns a path for people to read: of a mirror the address."""
+    found = _mirrored(Path(path))
+    return str(path) if found is None else "/".join(filter(None, found))
+
+
+def mirror(place: Place, kind: str = "runs") -> Path:
+    """Returns the local folder that stands for a place, a path being itself; fetches nothing."""
+    if not is_address(place):
+        return Path(place)
+    address = _normal(place)
+    if address.startswith(("file://", "local://")):
+        return Path("/", address.partition("://")[2])
+    name = quote(address, safe="")
+    if len(name) > 255:
+        raise AddressError(f"{address} is too long an address; name a shorter one")
+    return _root() / kind / name
+
+
+def to_write(place: Place) -> Path:
+    """Returns the folder of a run that is to be trained: a path itself, an address's mirror.
+
+    The mirror becomes what is at the address. If it holds later steps of the same run, because they
+    could not be put up, then these are put up now.
+
+    Raises:
+      AddressError: if the address does not answer, or holds something else than a run.
+    """
+    folder = mirror(place)
+    if not _is_remote(place) or _is_locked(folder / "checkpoints" / ".lock"):
+        return folder  # of a training on this machine, which will be said
+    remote = _Remote.of(_normal(place))
+    listing = remote.listing()
+    if listing and not {"run_id", "config.json"} & listing.keys():
+        raise AddressError(
+            f"{remote.address} is not a workdir: it has no config.json; choose another --workdir, "
+            "or empty this one"
+        )
+    if "config.json" not in listing:
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
+    whole = remote.whole_steps(listing)
+    there, here = max(whole, default=-1), _local_steps(folder)
+    ahead = [step for step in here if step > there]
+    unsent = ahead or ((folder / _UNSENT).exists() and max(here, default=-1) == there)
+    if unsent and remote.is_of(folder, listing):
+        logging.warning("%s: what could not be put up is put up now", remote.address)
+        Mirror(folder, sent=False).put_up()
+        for step in ahead:
+            put_step(folder / "checkpoints" / str(step))
+    else:
+        remote.fetch(folder, listing, whole)
+    for step in _steps_in(listing) - whole.keys():  # left by a kill
+        remote.remove(f"checkpoints/{step}")
+    return folder
+
+
+def to_read(place: Place, *, arrays: bool = True) -> Path:
+    """Returns the folder of a run that is looked at: a path itself, an address's mirror.
+
+    Args:
+      place: of the run.
+      arrays: whether the checkpoints' arrays are wanted, or only which steps there are.
+
+    Raises:
+      AddressError: if the address does not answer.
+    """
+    folder = mirror(place, "read")
+    if _is_remote(place):
+        remote = _Remote.of(_normal(place))
+        listing = remote.listing()
+        if "config.json" in listing:
+            remote.fetch(folder, listing, remote.whole_steps(listing), arrays)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+    return folder
+
+
+def runs_below(address: str) -> list[str]:
+    """Returns the addresses of the runs at an address and in its folders, in order."""
+    listing = _Remote.of(_normal(address)).listing()
+    found = (name for name in listing if name.rpartition("/")[2] == "config.json")
+    return sorted(f"{_normal(address)}/{name}".removesuffix("/config.json") for name in found)
+
+
+def fetched(place: Place, cache_dir: Path) -> Path:
+    """Returns data as files on this machine: a path itself, of an address a copy in `cache_dir`.
+
+    What is there already, and has not changed at the address, is not fetched again.
+
+    Raises:
+      AddressError: if the address does not answer, or nothing is there.
+    """
+    if not _is_remote(place):
+        return mirror(place).expanduser()
+    remote = _Remote.of(_normal(place))
+    name = quote(remote.address, safe="")
+    folder = Path(os.path.abspath(cache_dir)) / "fetched" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder.with_name(f"{name}.lock")).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # processes of one machine share the copy
+        return remote.copy(folder)
+
+
+def put_up(path: Path) -> None:
+    """Puts up a file that was written in a mirror; elsewhere it does nothing.
+
+    Raises:
+      AddressError: if the address does not answer.
+    """
+    found = _mirrored(path)
+    if found is not None:
+        address, name = found
+        _Remote.of(address).put({name: path})
+
+
+def put_step(path: Path) -> None:
+    """Puts up the folder of a checkpoint that was written in a mirror, its manifest last.
+
+    Raises:
+      AddressError: if the address does not answer.
+    """
+    found = _mirrored(path)
+    if found is None:
+        return
+    address, name = found
+    remote, last = _Remote.of(address), path / "manifest.json"
+    remote.remove(f"{name}/manifest.json")  # of a step that was damaged and is made again
+    inner = sorted(file for file in path.rglob("*") if file.is_file() and file != last)
+    remote.put({f"{name}/{file.relative_to(path).as_posix()}": file for file in [*inner, last]})
+
+
+def drop_step(path: Path) -> None:
+    """Takes an old checkpoint of a mirror from its address, the manifest first; else a warning."""
+    found = _mirrored(path)
+    if found is None:
+        return
+    address, name = found
+    try:
+        remote = _Remote.of(address)
+        remote.remove(f"{name}/manifest.json")
+        remote.remove(name)
+    except AddressError as error:
+        logging.warning("%s/%s is not deleted: %s", address, name, error)
+
+
+class Mirror:
+    """Puts up what changes in a run's folder beside its checkpoints; nothing of a local run.
+
+    Files are put up whole, `metrics.jsonl` too, `config.json` last, since with it a run is there.
+
+    Args:
+      folder: of the run.
+      sent: whether what is in it now is at the address already.
+    """
+
+    def __init__(self, folder: Path, *, sent: bool = True) -> None:
+        found = _mirrored(folder)
+        self._folder, self._address = folder, found and found[0]
+        self._sent = self._stamps() if self._address and sent else {}
+
+    def put_up(self) -> None:
+        """Raises AddressError if the address does not answer."""
+        if self._address is None or not self._folder.is_dir():
+            return
+        if not (self._folder / "run_id").exists():
+            (self._folder / "run_id").write_text(secrets.token_hex(8))
+        stamps = self._stamps()
+        changed = [name for name, stamp in stamps.items() if self._sent.get(name) != stamp]
+        if changed:
+            order = sorted(changed, key=lambda name: (name == "config.json", name != "run_id"))
+            (self._folder / _UNSENT).touch()
+            _Remote.of(self._address).put({name: self._folder / name for name in order})
+            (self._folder / _UNSENT).unlink(missing_ok=True)
+        self._sent = stamps
+
+    def _stamps(self) -> dict[str, tuple[int, int]]:
+        found = {}
+        for path in sorted(self._folder.rglob("*")):
+            name = path.relative_to(self._folder)
+            if name.parts[0] != "checkpoints" and path.name[0] != "." and path.is_file():
+                found[name.as_posix()] = (path.stat().st_size, path.stat().st_mtime_ns)
+        return found
+
+
+class _Remote(NamedTuple):
+    """An address and its file system."""
+
+    address: str
+    system: Any  # fsspec.AbstractFileSystem
+    root: str
+
+    @classmethod
+    def of(cls, address: str) -> _Remote:
+        import fsspec  # imports slowly, and few want it
+
+        protocol = address.partition("://")[0]
+        known = {*fsspec.available_protocols()}
+        if protocol not in known:
+            raise AddressError(
+                f"{address}: there is no protocol {protocol!r}{nearest(protocol, known)}; name "
+                "s3://, gs:// or another of fsspec's, and install the package that brings it"
+            )
+        try:
+            return cls(address, *_ask(address, lambda: fsspec.core.url_to_fs(address)))
+        except ImportError as error:
+            extra = _EXTRAS.get(protocol)
+            package = f": pip install 'jaxgan[{extra}]'" if extra else ""
+            raise AddressError(f"{address} needs a package: {error}{package}") from None
+
+    def at(self, name: str) -> str:
+        return f"{self.root.rstrip('/')}/{name}"
+
+    def listing(self) -> dict[str, Mapping[str, Any]]:
+        """The files below, by relative name; "" for one that is the address itself."""
+
+        def find():
+            self.system.invalidate_cache()
+            return self.system.find(self.root, detail=True)
+
+        found = _ask(self.address, find)
+        return {
+            path[len(self.root) :].strip("/"): info
+            for path, info in found.items()
+            if info["type"] == "file" and not path.endswith("/")
+        }
+
+    def read(self, names: Iterable[str]) -> dict[str, bytes]:
+        """The contents of small files; one that is gone by now is left out."""
+        found = {}
+
+        def read():
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    found[name] = self.system.cat_file(self.at(name))
+
+        _ask(self.address, read)
+        return found
+
+    def whole_steps(self, listing: Mapping) -> dict[int, dict]:
+        """The manifests of the steps of which all is there."""
+        names = {s: f"checkpoints/{s}/manifest.json" for s in _steps_in(listing)}
+        texts = self.read(name for name in names.values() if name in listing)
+        found = {}
+        for step, name in names.items():
+            with contextlib.suppress(KeyError, json.JSONDecodeError, UnicodeDecodeError):
+                manifest = json.loads(texts[name])
+                if all(f"checkpoints/{step}/{file}" in listing for file in manifest["files"]):
+                    found[step] = manifest
+        return found
+
+    def is_of(self, folder: Path, listing: Mapping) -> bool:
+        """Whether a mirror is of the run that is at the address."""
+        path = folder / "run_id"
+        there = self.read(["run_id"] if "run_id" in listing else [])
+        return path.exists() and there.get("run_id") == path.read_bytes()
+
+    def fetch(self, folder: Path, listing: Mapping, whole: Mapping, arrays: bool = True) -> None:
+        """Makes the mirror what the address is, as far as steps are whole."""
+        if not self.is_of(folder, listing):
+            shutil.rmtree(folder, ignore_errors=True)
+        wanted = {}
+        for name, info in listing.items():
+            path = folder / name
+            alike = path.is_file() and path.stat().st_size == info["size"]
+            if not name.startswith("checkpoints/") and (name == "config.json" or not alike):
+                wanted[name] = path
+        self.get(wanted, listing)
+        checkpoints = folder / "checkpoints"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        for step in _local_steps(folder):
+            if step not in whole:
+                shutil.rmtree(checkpoints / str(step), ignore_errors=True)
+        for step, manifest in whole.items():
+            names = ["manifest.json", *(manifest["files"] if arrays else ())]
+            self._fetch_step(checkpoints / str(step), manifest, names, listing)
+
+    def _fetch_step(self, path: Path, manifest: dict, names: list[str], listing: Mapping) -> None:
+        with contextlib.suppress(OSError, json.JSONDecodeError):
+            there = json.loads((path / "manifest.json").read_text())
+            if there == manifest and all((path / name).is_file() for name in names):
+                return
+        unfinished = path.with_name(f"{path.name}.unfinished-{secrets.token_hex(4)}")
+        prefix = f"checkpoints/{path.name}/"
+        try:
+            self.get({prefix + name: unfinished / name for name in names}, listing)
+            if all((unfinished / name).is_file() for name in names):  # not deleted meanwhile
+                shutil.rmtree(path, ignore_errors=True)
+                unfinished.rename(path)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+
+    def get(self, paths: Mapping[str, Path], listing: Mapping) -> None:
+        """Fetches files, each whole or not at all; one that is gone by now is left out."""
+
+        def get():
+            for name, path in paths.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+                try:
+                    self.system.get_file(self.at(name), str(temporary))
+                    os.replace(temporary, path)
+                except FileNotFoundError:
+                    logging.warning("%s/%s is gone", self.address, name)
+                finally:
+                    temporary.unlink(missing_ok=True)
+
+        _ask(self.address, get, sum(listing[name]["size"] or 0 for name in paths))
+
+    def put(self, paths: Mapping[str, Path]) -> None:
+        """Puts files up, in this order."""
+
+        def put():
+            for name, path in paths.items():
+                self.system.put_file(str(path), self.at(name))
+
+        _ask(self.address, put, sum(path.stat().st_size for path in paths.values()))
+
+    def remove(self, name: str) -> None:
+        """Removes a file or folder; it may be absent."""
+
+        def remove():
+            self.system.invalidate_cache()
+            with contextlib.suppress(FileNotFoundError):
+                self.system.rm(self.at(name), recursive=True)
+
+        _ask(self.address, remove)
+
+    def copy(self, folder: Path) -> Path:
+        """Copies what is at the address into a folder, as far as it has changed."""
+        listing = self.listing()
+        if not listing:
+            raise AddressError(f"there is nothing at {self.address}; see how it is spelled")
+        alone = [*listing] == [""]
+        if alone:
+            listing = {self.root.rpartition("/")[2]: listing[""]}
+        record = folder.with_name(f"{folder.name}.json")
+        before = json.loads(record.read_text()) if record.exists() else {}
+        versions = {name: _version(info) for name, info in listing.items()}
+        for name in before.keys() - versions.keys():
+            (folder / name).unlink(missing_ok=True)
+        wanted = [
+            name
+            for name, version in versions.items()
+            if before.get(name) != version or not (folder / name).is_file()
+        ]
+        for name in wanted:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).unlink(missing_ok=True)
+        if wanted:
+            # What is half there is fetched again, since the record does not have it.
+            with files.whole(record) as file:
+                json.dump({n: v for n, v in before.items() if n in versions.keys() - wanted}, file)
+            there = [self.root if alone else self.at(name) for name in wanted]
+            here = [str(folder / name) for name in wanted]
+            size = sum(listing[name]["size"] or 0 for name in wanted)
+            _ask(self.address, lambda: self.system.get(there, here), size + 1e5 * len(wanted))
+            with files.whole(record) as file:
+                json.dump(versions, file)
+        return folder / next(iter(listing)) if alone else folder
+
+
+def _ask(address: str, work: Callable[[], T], size: float = 0) -> T:
+    """What `work` returns, within a bounded time.
+
+    Raises:
+      AddressError: if the file system says no, or nothing.
+    """
+    answer: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(work())
+        except BaseException as error:
+            answer.set_exception(error)
+
+    # A thread, because not every file system limits the time that it takes.
+    threading.Thread(target=run, daemon=True).start()
+    protocol = address.partition("://")[0]
+    try:
+        return answer.result(PATIENCE + size / _SLOWEST)
+    except ImportError:
+        raise
+    except TimeoutError:
+        raise AddressError(
+            f"{address} does not answer; see that the network and the address are right"
+        ) from None
+    except FileNotFoundError as error:
+        raise AddressError(
+            f"{address} is not there ({_brief(error)}); see how it is spelled, and make the bucket"
+        ) from error
+    except Exception as error:
+        if not _is_of_the_service(error):
+            raise
+        login = _LOGIN.get(_EXTRAS.get(protocol, ""), "see that its file system may be used")
+        raise AddressError(
+            f"{address} cannot be used ({_brief(error)}); see that it is spelled right, that the "
+            f"network is there, and that you may use it: {login}"
+        ) from error
+
+
+def _is_of_the_service(error: Exception) -> bool:
+    if isinstance(error, OSError | NotImplementedError):
+        return True
+    return type(error).__module__.partition(".")[0] not in ("builtins", "jaxgan", "fsspec")
+
+
+def _brief(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def _version(info: Mapping[str, Any]) -> list[str]:
+    """What tells one content of a file from another, as far as a file system says it."""
+    names = ("size", "ETag", "etag", "md5Hash", "LastModified", "mtime", "created", "updated")
+    return [str(info[name]) for name in names if info.get(name) is not None]
+
+
+def _steps_in(listing: Mapping) -> set[int]:
+    return {int(found[1]) for found in map(_STEP.fullmatch, listing) if found}
+
+
+def _local_steps(folder: Path) -> list[int]:
+    return sorted(int(p.name) for p in (folder / "checkpoints").glob("*") if p.name.isdecimal())
+
+
+def _normal(place: Place) -> str:
+    protocol, rest = _ADDRESS.fullmatch(os.fspath(place)).groups()
+    return f"{protocol.lower()}://{rest.rstrip('/')}"
+
+
+def _root() -> Path:
+    return Path(os.path.abspath(files.user_cache() / "addresses"))
+
+
+def _is_remote(place: Place) -> bool:
+    return is_address(place) and _mirrored(mirror(place)) is not None  # but not file:///
+
+
+def _mirrored(path: Path) -> tuple[str, str] | None:
+    """The address of the run in whose mirror a path lies, and the path within; None elsewhere."""
+    path, root = Path(os.path.abspath(path)), _root()
+    if not path.is_relative_to(root):
+        return None
+    _, name, *inner = path.relative_to(root).parts
+    return unquote(name), "/".join(inner)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
