@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxgan import addresses
 from jaxgan.core import Gan, Plan
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError, unknown

@@ -67,7 +67,8 @@ def read(workdir: str | pathlib.Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
-            f"{addresses.shown(workdir)} is not a workdir: it has no config.json; name the --workdir of a training"
+            f"{addresses.shown(workdir)} is not a workdir: it has no config.json; name the "
+            "--workdir of a training"
         ) from None
     except json.JSONDecodeError as error:
         raise UsageError(f"{path} is damaged ({error}); restore it from a backup") from None
@@ -89,8 +90,8 @@ def check(
         _compare(workdir, read(workdir), json.loads(json.dumps(dict(settings))), dataset)
     elif workdir.exists() and _is_foreign(workdir):
         raise UsageError(
-            f"{addresses.shown(workdir)} exists and is not a workdir: it has no config.json; choose another "
-            "--workdir, or empty this one"
+            f"{addresses.shown(workdir)} exists and is not a workdir: it has no config.json; "
+            "choose another --workdir, or empty this one"
         )
 
 
