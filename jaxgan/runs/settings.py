@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jaxgan import data
+from jaxgan import addresses, data
 from jaxgan.augment import AUGMENTATIONS
 from jaxgan.core import Gan, Plan
 from jaxgan.data import Dataset, DataSpec
@@ -241,7 +241,8 @@ def chosen_step(workdir: str | pathlib.Path, checkpoint: str, steps: Sequence[in
         entries = [entry for entry in history.read(workdir) if entry.step in steps]
         if not entries:
             raise UsageError(
-                f"{addresses.shown(workdir)} has not been evaluated; run evaluate.py --checkpoint=all"
+                f"{addresses.shown(workdir)} has not been evaluated; run evaluate.py "
+                "--checkpoint=all"
             )
         return history.best(entries, next(iter(entries[-1].metrics))).step
     if not checkpoint.isdecimal():
