@@ -54,7 +54,7 @@ def is_address(place: Place | None) -> bool:
     return place is not None and _ADDRESS.fullmatch(os.fspath(place)) is not None
 
 
-def join(place: Place, name: str) -> Place:
+def join(place: Place, name: str) -> str | Path:
     """Returns the place of a name in a folder."""
     return f"{_normal(place)}/{name}" if is_address(place) else Path(place) / name
 

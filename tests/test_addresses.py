@@ -83,7 +83,7 @@ def whole_run(address, machine, tmp_path, **environment):
 
 def test_a_run_goes_on_on_another_machine_and_is_looked_at_from_a_third(machine, tmp_path):
     whole_run(RUN, machine, tmp_path)
-    evaluated = run("evaluate", f"--workdir={RUN}", "--num_images=40", "--metrics=frechet")
+    evaluated = run("evaluate", f"--workdir={RUN}", "--num_images=40", "--metrics=prdc")
     assert f"{RUN}/report.html" in evaluated.out, evaluated.err
     assert {"evaluation.jsonl", "report.html"} <= names()
     tuned = run("train", *STEPS, "--steps=1", f"--init_from={RUN}", f"--workdir={tmp_path}/tuned")
@@ -318,7 +318,7 @@ def s3(monkeypatch):
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    s3fs.S3FileSystem().mkdir("bucket")
+    s3fs.S3FileSystem().makedirs("bucket", exist_ok=True)
     yield
     s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
