@@ -16,7 +16,7 @@ from jaxgan.addresses import AddressError
 from jaxgan.training.checkpoint import Checkpointer, CheckpointError
 
 RUN = "memory://bucket/runs/mine"
-STEPS = (*TINY, "--checkpoint_every=2")
+STEPS = (*TINY, "--num_examples=120", "--checkpoint_every=2")
 
 
 @pytest.fixture(autouse=True)
@@ -83,13 +83,26 @@ def whole_run(address, machine, tmp_path, **environment):
 
 def test_a_run_goes_on_on_another_machine_and_is_looked_at_from_a_third(machine, tmp_path):
     whole_run(RUN, machine, tmp_path)
-    evaluated = run("evaluate", f"--workdir={RUN}", "--num_images=40", "--metrics=prdc")
+    evaluated = run("evaluate", f"--workdir={RUN}", "--num_images=120", "--metrics=prdc")
     assert f"{RUN}/report.html" in evaluated.out, evaluated.err
     assert {"evaluation.jsonl", "report.html"} <= names()
     tuned = run("train", *STEPS, "--steps=1", f"--init_from={RUN}", f"--workdir={tmp_path}/tuned")
     assert f"--init_from={RUN}: weights of step 4" in tuned.err, tuned.err
     other = run("train", *STEPS, "--steps=6", "--batch_size=4", f"--workdir={RUN}")
     assert other.err.startswith(f"error: {RUN} holds a run with other settings"), other.err
+
+
+def test_python_trains_and_measures_at_an_address(machine):
+    shapes = jaxgan.load_data("shapes", image_size=8, num_examples=120)
+    small = {"generator_widths": (8,), "discriminator_widths": (8,), "latent_size": 4}
+    asked = dict(workdir=RUN, config=small, batch_size=8, num_samples=4, progress=False)
+    assert jaxgan.train("gan", shapes, steps=1, **asked).step == 1
+    machine("second")
+    mine = jaxgan.train("gan", shapes, steps=2, **asked)
+    np.testing.assert_array_equal(mine.history()["step"], [1, 2])
+    mine.evaluate(120, metrics=["prdc"], progress=False)
+    machine("third")
+    assert jaxgan.open_run(RUN, checkpoint="best").step == 2
 
 
 @pytest.mark.slow
