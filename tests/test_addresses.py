@@ -81,13 +81,13 @@ def whole_run(address, machine, tmp_path, **environment):
     assert drawn.status == 0, drawn.err
 
 
-def test_a_run_goes_on_on_another_machine_and_is_looked_at_from_a_third(machine, tmp_path):
+def test_a_run_goes_on_on_another_machine_and_is_looked_at_from_a_third(machine, tmp_path, caplog):
     whole_run(RUN, machine, tmp_path)
     evaluated = run("evaluate", f"--workdir={RUN}", "--num_images=120", "--metrics=prdc")
     assert f"{RUN}/report.html" in evaluated.out, evaluated.err
     assert {"evaluation.jsonl", "report.html"} <= names()
     tuned = run("train", *STEPS, "--steps=1", f"--init_from={RUN}", f"--workdir={tmp_path}/tuned")
-    assert f"--init_from={RUN}: weights of step 4" in tuned.err, tuned.err
+    assert f"--init_from={RUN}: weights of step 4" in caplog.text, tuned.err
     other = run("train", *STEPS, "--steps=6", "--batch_size=4", f"--workdir={RUN}")
     assert other.err.startswith(f"error: {RUN} holds a run with other settings"), other.err
 
