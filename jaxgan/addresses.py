@@ -1,7 +1,8 @@
 """Workdirs and data at addresses of fsspec, such as `s3://bucket/runs/mine`, through local mirrors.
 
 All else works on folders of this machine's disk. A workdir's mirror is fetched when a command
-begins, and what is written there is put up. A checkpoint is put up with its `manifest.json` last
+begins, of its checkpoints only the manifests until one is read; what is written there is put up. A
+checkpoint is put up with its `manifest.json` last
 and taken away with it first: a step that has one, with all the files that it names, is whole, and
 any other is none. What is read is checked against the manifest's checksums, as on a disk.
 """
@@ -116,12 +117,8 @@ def to_write(place: Place) -> Path:
     return folder
 
 
-def to_read(place: Place, *, arrays: bool = True) -> Path:
+def to_read(place: Place) -> Path:
     """Returns the folder of a run that is looked at: a path itself, an address's mirror.
-
-    Args:
-      place: of the run.
-      arrays: whether the checkpoints' arrays are wanted, or only which steps there are.
 
     Raises:
       AddressError: if the address does not answer.
@@ -131,7 +128,7 @@ def to_read(place: Place, *, arrays: bool = True) -> Path:
         remote = _Remote.of(_normal(place))
         listing = remote.listing()
         if "config.json" in listing:
-            remote.fetch(folder, listing, remote.whole_steps(listing), arrays)
+            remote.fetch(folder, listing, remote.whole_steps(listing))
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return folder
@@ -173,6 +170,25 @@ def put_up(path: Path) -> None:
     if found is not None:
         address, name = found
         _Remote.of(address).put({name: path})
+
+
+def fetch_step(path: Path) -> None:
+    """Fetches what a mirror lacks of a checkpoint; a step that is gone by now goes here, too.
+
+    Raises:
+      AddressError: if the address does not answer.
+    """
+    found = _mirrored(path)
+    if found is None:
+        return
+    with contextlib.suppress(OSError, json.JSONDecodeError):
+        names = json.loads((path / "manifest.json").read_text())["files"]
+        missing = {f"{found[1]}/{n}": path / n for n in names if not (path / n).is_file()}
+        if missing:
+            remote = _Remote.of(found[0])
+            remote.get(missing, remote.listing())
+        if not all((path / name).is_file() for name in names):
+            shutil.rmtree(path)
 
 
 def put_step(path: Path) -> None:
@@ -298,16 +314,16 @@ class _Remote(NamedTuple):
         _ask(self.address, read)
         return found
 
-    def whole_steps(self, listing: Mapping) -> dict[int, dict]:
+    def whole_steps(self, listing: Mapping) -> dict[int, bytes]:
         """The manifests of the steps of which all is there."""
         names = {s: f"checkpoints/{s}/manifest.json" for s in _steps_in(listing)}
         texts = self.read(name for name in names.values() if name in listing)
         found = {}
         for step, name in names.items():
             with contextlib.suppress(KeyError, json.JSONDecodeError, UnicodeDecodeError):
-                manifest = json.loads(texts[name])
-                if all(f"checkpoints/{step}/{file}" in listing for file in manifest["files"]):
-                    found[step] = manifest
+                inner = json.loads(texts[name])["files"]
+                if all(f"checkpoints/{step}/{file}" in listing for file in inner):
+                    found[step] = texts[name]
         return found
 
     def is_of(self, folder: Path, listing: Mapping) -> bool:
@@ -316,8 +332,8 @@ class _Remote(NamedTuple):
         there = self.read(["run_id"] if "run_id" in listing else [])
         return path.exists() and there.get("run_id") == path.read_bytes()
 
-    def fetch(self, folder: Path, listing: Mapping, whole: Mapping, arrays: bool = True) -> None:
-        """Makes the mirror what the address is, as far as steps are whole."""
+    def fetch(self, folder: Path, listing: Mapping, whole: Mapping[int, bytes]) -> None:
+        """Makes the mirror what the address is, of whole steps the manifests."""
         if not self.is_of(folder, listing):
             shutil.rmtree(folder, ignore_errors=True)
         wanted = {}
@@ -333,23 +349,12 @@ class _Remote(NamedTuple):
             if step not in whole:
                 shutil.rmtree(checkpoints / str(step), ignore_errors=True)
         for step, manifest in whole.items():
-            names = ["manifest.json", *(manifest["files"] if arrays else ())]
-            self._fetch_step(checkpoints / str(step), manifest, names, listing)
-
-    def _fetch_step(self, path: Path, manifest: dict, names: list[str], listing: Mapping) -> None:
-        with contextlib.suppress(OSError, json.JSONDecodeError):
-            there = json.loads((path / "manifest.json").read_text())
-            if there == manifest and all((path / name).is_file() for name in names):
-                return
-        unfinished = path.with_name(f"{path.name}.unfinished-{secrets.token_hex(4)}")
-        prefix = f"checkpoints/{path.name}/"
-        try:
-            self.get({prefix + name: unfinished / name for name in names}, listing)
-            if all((unfinished / name).is_file() for name in names):  # not deleted meanwhile
-                shutil.rmtree(path, ignore_errors=True)
-                unfinished.rename(path)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+            path = checkpoints / str(step) / "manifest.json"
+            if not path.exists() or path.read_bytes() != manifest:
+                shutil.rmtree(path.parent, ignore_errors=True)
+                path.parent.mkdir()
+                with files.whole(path, "wb") as file:
+                    file.write(manifest)
 
     def get(self, paths: Mapping[str, Path], listing: Mapping) -> None:
         """Fetches files, each whole or not at all; one that is gone by now is left out."""
@@ -366,7 +371,7 @@ class _Remote(NamedTuple):
                 finally:
                     temporary.unlink(missing_ok=True)
 
-        _ask(self.address, get, sum(listing[name]["size"] or 0 for name in paths))
+        _ask(self.address, get, sum(listing.get(name, {}).get("size") or 0 for name in paths))
 
     def put(self, paths: Mapping[str, Path]) -> None:
         """Puts files up, in this order."""

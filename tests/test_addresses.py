@@ -195,15 +195,54 @@ def test_damage_at_the_address_is_found_by_the_checksums(machine):
         assert checkpointer.restore_raw().step == 1
 
 
-def test_status_fetches_no_arrays_and_does_no_harm_to_what_was_fetched(machine):
-    save([1])
+def test_only_the_step_that_is_read_is_fetched(machine):
+    save([1, 2])
     machine("second")
-    light = addresses.to_read(RUN, arrays=False)
-    assert not (light / "checkpoints" / "1" / "arrays").exists()
-    addresses.to_read(RUN)
-    addresses.to_read(RUN, arrays=False)
-    with Checkpointer(light / "checkpoints", read_only=True) as checkpointer:
-        assert checkpointer.restore_raw().step == 1
+    checkpoints = addresses.to_read(RUN) / "checkpoints"
+    assert not [*checkpoints.glob("*/arrays")]
+    with Checkpointer(checkpoints, read_only=True) as checkpointer:
+        assert checkpointer.restore_raw().step == 2
+        assert [path.parent.name for path in checkpoints.glob("*/arrays")] == ["2"]
+        addresses.drop_step(addresses.mirror(RUN) / "checkpoints" / "1")
+        with pytest.raises(CheckpointError, match="no step 1, but"):
+            checkpointer.restore_raw(1)
+    fetched = addresses.to_read(RUN) / "checkpoints"
+    assert [path.name for path in fetched.iterdir()] == ["2"]
+    assert (fetched / "2" / "arrays").exists()
+
+
+def test_a_kill_while_a_step_is_deleted_leaves_no_step(machine, monkeypatch):
+    folder, remove = save([1, 2]), addresses._Remote.remove
+
+    def killed(self, name):
+        if not name.endswith("manifest.json"):
+            raise AddressError("killed")
+        remove(self, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(addresses._Remote, "remove", killed)
+        addresses.drop_step(folder / "checkpoints" / "1")
+    machine("second")
+    assert steps_of(addresses.to_read(RUN)) == [2]
+    addresses.to_write(RUN)
+    assert not any(name.startswith("checkpoints/1/") for name in names())
+
+
+def test_a_kill_before_the_settings_are_there_leaves_no_run(machine, monkeypatch):
+    put = MemoryFileSystem.put_file
+
+    def killed(self, local, name, **settings):
+        if name.endswith("config.json"):
+            raise OSError("killed")
+        put(self, local, name, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MemoryFileSystem, "put_file", killed)
+        with pytest.raises(AddressError, match="killed"):
+            save([])
+    assert names() == {"run_id"}
+    machine("second")
+    assert steps_of(save([1])) == [1]
 
 
 def test_something_else_at_the_address_is_left_alone():

@@ -162,7 +162,7 @@ def _print(evaluation: Evaluation) -> None:
 
 def _against(evaluation: Evaluation) -> None:
     """Prints the numbers of another run beside these, if they may be compared."""
-    entries = history.read(addresses.to_read(FLAGS.against, arrays=False))
+    entries = history.read(addresses.to_read(FLAGS.against))
     if not entries:
         raise UsageError(f"{FLAGS.against} has not been evaluated; run evaluate.py on it first")
     protocol = evaluation.entry.protocol

@@ -76,14 +76,14 @@ def _unfinished(workdir: pathlib.Path) -> str:
 def runs_below(folder: str | pathlib.Path) -> list[pathlib.Path]:
     """Returns the workdirs in a folder and its folders, in the order of their names.
 
-    Of an address, mirrors without the checkpoints' arrays.
+    Of an address, their mirrors.
 
     Raises:
       AddressError: if the address does not answer.
     """
     if addresses.is_address(folder):
         found = addresses.runs_below(str(folder))
-        return [addresses.to_read(address, arrays=False) for address in found]
+        return [addresses.to_read(address) for address in found]
     return sorted(path.parent for path in pathlib.Path(folder).rglob("config.json"))
 
 

@@ -293,6 +293,7 @@ class Checkpointer:
         damaged: dict[int, DamagedError] = {}
         for candidate in reversed(steps):
             try:
+                addresses.fetch_step(self._path(candidate))
                 arrays = checkpoint_format.read_step(self._path(candidate))
             except Exception as error:
                 if not self._path(candidate).exists():
