@@ -2,9 +2,9 @@
 
 All else works on folders of this machine's disk. A workdir's mirror is fetched when a command
 begins, of its checkpoints only the manifests until one is read; what is written there is put up. A
-checkpoint is put up with its `manifest.json` last
-and taken away with it first: a step that has one, with all the files that it names, is whole, and
-any other is none. What is read is checked against the manifest's checksums, as on a disk.
+checkpoint is put up with its `manifest.json` last and taken away with it first: a step that has
+one, with all the files that it names, is whole, and any other is none. What is read is checked
+against the manifest's checksums, as on a disk.
 """
 
 from __future__ import annotations
@@ -16,38 +16,21 @@ import os
 import re
 import secrets
 import shutil
-import threading
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
 from urllib.parse import quote, unquote
 
 from absl import logging
 
 from jaxgan import files
-from jaxgan.errors import UsageError, nearest
+from jaxgan.remote import AddressError, Remote
 
-T = TypeVar("T")
 Place = str | os.PathLike[str]
 """A path or an address."""
 
-PATIENCE = 30.0
-"""Seconds for an answer; a transfer may take longer, by what it has to carry."""
-
-_SLOWEST = 1e5  # bytes a second; a transfer that is slower is given up
 _ADDRESS = re.compile(r"([A-Za-z][\w+.-]+):/+(.*)")  # pathlib leaves one slash of two
 _STEP = re.compile(r"checkpoints/(\d+)/(.+)")
 _UNSENT = ".unsent"  # in a mirror while files are being put up
-_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
-_LOGIN = {
-    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run `aws configure`",
-    "gcs": "run `gcloud auth application-default login`",
-}
-
-
-class AddressError(UsageError):
-    """An address that cannot be reached, read or written; the message says what to do."""
 
 
 def is_address(place: Place | None) -> bool:
@@ -91,7 +74,7 @@ def to_write(place: Place) -> Path:
     folder = mirror(place)
     if not _is_remote(place) or _is_locked(folder / "checkpoints" / ".lock"):
         return folder  # of a training on this machine, which will be said
-    remote = _Remote.of(_normal(place))
+    remote = Remote.of(_normal(place))
     listing = remote.listing()
     if listing and not {"run_id", "config.json"} & listing.keys():
         raise AddressError(
@@ -101,17 +84,17 @@ def to_write(place: Place) -> Path:
     if "config.json" not in listing:
         shutil.rmtree(folder, ignore_errors=True)
         return folder
-    whole = remote.whole_steps(listing)
+    whole = _whole_steps(remote, listing)
     there, here = max(whole, default=-1), _local_steps(folder)
     ahead = [step for step in here if step > there]
     unsent = ahead or ((folder / _UNSENT).exists() and max(here, default=-1) == there)
-    if unsent and remote.is_of(folder, listing):
+    if unsent and _is_of(remote, folder, listing):
         logging.warning("%s: what could not be put up is put up now", remote.address)
         Mirror(folder, sent=False).put_up()
         for step in ahead:
             put_step(folder / "checkpoints" / str(step))
     else:
-        remote.fetch(folder, listing, whole)
+        _fetch(remote, folder, listing, whole)
     for step in _steps_in(listing) - whole.keys():  # left by a kill
         remote.remove(f"checkpoints/{step}")
     return folder
@@ -125,10 +108,10 @@ def to_read(place: Place) -> Path:
     """
     folder = mirror(place, "read")
     if _is_remote(place):
-        remote = _Remote.of(_normal(place))
+        remote = Remote.of(_normal(place))
         listing = remote.listing()
         if "config.json" in listing:
-            remote.fetch(folder, listing, remote.whole_steps(listing))
+            _fetch(remote, folder, listing, _whole_steps(remote, listing))
         else:
             shutil.rmtree(folder, ignore_errors=True)
     return folder
@@ -136,7 +119,7 @@ def to_read(place: Place) -> Path:
 
 def runs_below(address: str) -> list[str]:
     """Returns the addresses of the runs at an address and in its folders, in order."""
-    listing = _Remote.of(_normal(address)).listing()
+    listing = Remote.of(_normal(address)).listing()
     found = (name for name in listing if name.rpartition("/")[2] == "config.json")
     return sorted(f"{_normal(address)}/{name}".removesuffix("/config.json") for name in found)
 
@@ -151,7 +134,7 @@ def fetched(place: Place, cache_dir: Path) -> Path:
     """
     if not _is_remote(place):
         return mirror(place).expanduser()
-    remote = _Remote.of(_normal(place))
+    remote = Remote.of(_normal(place))
     name = quote(remote.address, safe="")
     folder = Path(os.path.abspath(cache_dir)) / "fetched" / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +152,7 @@ def put_up(path: Path) -> None:
     found = _mirrored(path)
     if found is not None:
         address, name = found
-        _Remote.of(address).put({name: path})
+        Remote.of(address).put({name: path})
 
 
 def fetch_step(path: Path) -> None:
@@ -185,7 +168,7 @@ def fetch_step(path: Path) -> None:
         names = json.loads((path / "manifest.json").read_text())["files"]
         missing = {f"{found[1]}/{n}": path / n for n in names if not (path / n).is_file()}
         if missing:
-            remote = _Remote.of(found[0])
+            remote = Remote.of(found[0])
             remote.get(missing, remote.listing())
         if not all((path / name).is_file() for name in names):
             shutil.rmtree(path)
@@ -201,7 +184,7 @@ def put_step(path: Path) -> None:
     if found is None:
         return
     address, name = found
-    remote, last = _Remote.of(address), path / "manifest.json"
+    remote, last = Remote.of(address), path / "manifest.json"
     remote.remove(f"{name}/manifest.json")  # of a step that was damaged and is made again
     inner = sorted(file for file in path.rglob("*") if file.is_file() and file != last)
     remote.put({f"{name}/{file.relative_to(path).as_posix()}": file for file in [*inner, last]})
@@ -214,7 +197,7 @@ def drop_step(path: Path) -> None:
         return
     address, name = found
     try:
-        remote = _Remote.of(address)
+        remote = Remote.of(address)
         remote.remove(f"{name}/manifest.json")
         remote.remove(name)
     except AddressError as error:
@@ -247,7 +230,7 @@ class Mirror:
         if changed:
             order = sorted(changed, key=lambda name: (name == "config.json", name != "run_id"))
             (self._folder / _UNSENT).touch()
-            _Remote.of(self._address).put({name: self._folder / name for name in order})
+            Remote.of(self._address).put({name: self._folder / name for name in order})
             (self._folder / _UNSENT).unlink(missing_ok=True)
         self._sent = stamps
 
@@ -260,226 +243,49 @@ class Mirror:
         return found
 
 
-class _Remote(NamedTuple):
-    """An address and its file system."""
-
-    address: str
-    system: Any  # fsspec.AbstractFileSystem
-    root: str
-
-    @classmethod
-    def of(cls, address: str) -> _Remote:
-        import fsspec  # imports slowly, and few want it
-
-        protocol = address.partition("://")[0]
-        known = {*fsspec.available_protocols()}
-        if protocol not in known:
-            raise AddressError(
-                f"{address}: there is no protocol {protocol!r}{nearest(protocol, known)}; name "
-                "s3://, gs:// or another of fsspec's, and install the package that brings it"
-            )
-        try:
-            return cls(address, *_ask(address, lambda: fsspec.core.url_to_fs(address)))
-        except ImportError as error:
-            extra = _EXTRAS.get(protocol)
-            package = f": pip install 'jaxgan[{extra}]'" if extra else ""
-            raise AddressError(f"{address} needs a package: {error}{package}") from None
-
-    def at(self, name: str) -> str:
-        return f"{self.root.rstrip('/')}/{name}"
-
-    def listing(self) -> dict[str, Mapping[str, Any]]:
-        """The files below, by relative name; "" for one that is the address itself."""
-
-        def find():
-            self.system.invalidate_cache()
-            return self.system.find(self.root, detail=True)
-
-        found = _ask(self.address, find)
-        return {
-            path[len(self.root) :].strip("/"): info
-            for path, info in found.items()
-            if info["type"] == "file" and not path.endswith("/")
-        }
-
-    def read(self, names: Iterable[str]) -> dict[str, bytes]:
-        """The contents of small files; one that is gone by now is left out."""
-        found = {}
-
-        def read():
-            for name in names:
-                with contextlib.suppress(FileNotFoundError):
-                    found[name] = self.system.cat_file(self.at(name))
-
-        _ask(self.address, read)
-        return found
-
-    def whole_steps(self, listing: Mapping) -> dict[int, bytes]:
-        """The manifests of the steps of which all is there."""
-        names = {s: f"checkpoints/{s}/manifest.json" for s in _steps_in(listing)}
-        texts = self.read(name for name in names.values() if name in listing)
-        found = {}
-        for step, name in names.items():
-            with contextlib.suppress(KeyError, json.JSONDecodeError, UnicodeDecodeError):
-                inner = json.loads(texts[name])["files"]
-                if all(f"checkpoints/{step}/{file}" in listing for file in inner):
-                    found[step] = texts[name]
-        return found
-
-    def is_of(self, folder: Path, listing: Mapping) -> bool:
-        """Whether a mirror is of the run that is at the address."""
-        path = folder / "run_id"
-        there = self.read(["run_id"] if "run_id" in listing else [])
-        return path.exists() and there.get("run_id") == path.read_bytes()
-
-    def fetch(self, folder: Path, listing: Mapping, whole: Mapping[int, bytes]) -> None:
-        """Makes the mirror what the address is, of whole steps the manifests."""
-        if not self.is_of(folder, listing):
-            shutil.rmtree(folder, ignore_errors=True)
-        wanted = {}
-        for name, info in listing.items():
-            path = folder / name
-            alike = path.is_file() and path.stat().st_size == info["size"]
-            if not name.startswith("checkpoints/") and (name == "config.json" or not alike):
-                wanted[name] = path
-        self.get(wanted, listing)
-        checkpoints = folder / "checkpoints"
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        for step in _local_steps(folder):
-            if step not in whole:
-                shutil.rmtree(checkpoints / str(step), ignore_errors=True)
-        for step, manifest in whole.items():
-            path = checkpoints / str(step) / "manifest.json"
-            if not path.exists() or path.read_bytes() != manifest:
-                shutil.rmtree(path.parent, ignore_errors=True)
-                path.parent.mkdir()
-                with files.whole(path, "wb") as file:
-                    file.write(manifest)
-
-    def get(self, paths: Mapping[str, Path], listing: Mapping) -> None:
-        """Fetches files, each whole or not at all; one that is gone by now is left out."""
-
-        def get():
-            for name, path in paths.items():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-                try:
-                    self.system.get_file(self.at(name), str(temporary))
-                    os.replace(temporary, path)
-                except FileNotFoundError:
-                    logging.warning("%s/%s is gone", self.address, name)
-                finally:
-                    temporary.unlink(missing_ok=True)
-
-        _ask(self.address, get, sum(listing.get(name, {}).get("size") or 0 for name in paths))
-
-    def put(self, paths: Mapping[str, Path]) -> None:
-        """Puts files up, in this order."""
-
-        def put():
-            for name, path in paths.items():
-                self.system.put_file(str(path), self.at(name))
-
-        _ask(self.address, put, sum(path.stat().st_size for path in paths.values()))
-
-    def remove(self, name: str) -> None:
-        """Removes a file or folder; it may be absent."""
-
-        def remove():
-            self.system.invalidate_cache()
-            with contextlib.suppress(FileNotFoundError):
-                self.system.rm(self.at(name), recursive=True)
-
-        _ask(self.address, remove)
-
-    def copy(self, folder: Path) -> Path:
-        """Copies what is at the address into a folder, as far as it has changed."""
-        listing = self.listing()
-        if not listing:
-            raise AddressError(f"there is nothing at {self.address}; see how it is spelled")
-        alone = [*listing] == [""]
-        if alone:
-            listing = {self.root.rpartition("/")[2]: listing[""]}
-        record = folder.with_name(f"{folder.name}.json")
-        before = json.loads(record.read_text()) if record.exists() else {}
-        versions = {name: _version(info) for name, info in listing.items()}
-        for name in before.keys() - versions.keys():
-            (folder / name).unlink(missing_ok=True)
-        wanted = [
-            name
-            for name, version in versions.items()
-            if before.get(name) != version or not (folder / name).is_file()
-        ]
-        for name in wanted:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).unlink(missing_ok=True)
-        if wanted:
-            # What is half there is fetched again, since the record does not have it.
-            with files.whole(record) as file:
-                json.dump({n: v for n, v in before.items() if n in versions.keys() - wanted}, file)
-            there = [self.root if alone else self.at(name) for name in wanted]
-            here = [str(folder / name) for name in wanted]
-            size = sum(listing[name]["size"] or 0 for name in wanted)
-            _ask(self.address, lambda: self.system.get(there, here), size + 1e5 * len(wanted))
-            with files.whole(record) as file:
-                json.dump(versions, file)
-        return folder / next(iter(listing)) if alone else folder
+def _whole_steps(remote: Remote, listing: Mapping) -> dict[int, bytes]:
+    """The manifests of the steps of which all is there."""
+    names = {s: f"checkpoints/{s}/manifest.json" for s in _steps_in(listing)}
+    texts = remote.read(name for name in names.values() if name in listing)
+    found = {}
+    for step, name in names.items():
+        with contextlib.suppress(KeyError, json.JSONDecodeError, UnicodeDecodeError):
+            inner = json.loads(texts[name])["files"]
+            if all(f"checkpoints/{step}/{file}" in listing for file in inner):
+                found[step] = texts[name]
+    return found
 
 
-def _ask(address: str, work: Callable[[], T], size: float = 0) -> T:
-    """What `work` returns, within a bounded time.
-
-    Raises:
-      AddressError: if the file system says no, or nothing.
-    """
-    answer: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            answer.set_result(work())
-        except BaseException as error:
-            answer.set_exception(error)
-
-    # A thread, because not every file system limits the time that it takes.
-    threading.Thread(target=run, daemon=True).start()
-    protocol = address.partition("://")[0]
-    try:
-        return answer.result(PATIENCE + size / _SLOWEST)
-    except ImportError:
-        raise
-    except TimeoutError:
-        raise AddressError(
-            f"{address} does not answer; see that the network and the address are right"
-        ) from None
-    except FileNotFoundError as error:
-        raise AddressError(
-            f"{address} is not there ({_brief(error)}); see how it is spelled, and make the bucket"
-        ) from error
-    except Exception as error:
-        if not _is_of_the_service(error):
-            raise
-        login = _LOGIN.get(_EXTRAS.get(protocol, ""), "see that its file system may be used")
-        raise AddressError(
-            f"{address} cannot be used ({_brief(error)}); see that it is spelled right, that the "
-            f"network is there, and that you may use it: {login}"
-        ) from error
+def _is_of(remote: Remote, folder: Path, listing: Mapping) -> bool:
+    """Whether a mirror is of the run that is at the address."""
+    path = folder / "run_id"
+    there = remote.read(["run_id"] if "run_id" in listing else [])
+    return path.exists() and there.get("run_id") == path.read_bytes()
 
 
-def _is_of_the_service(error: Exception) -> bool:
-    if isinstance(error, OSError | NotImplementedError):
-        return True
-    return type(error).__module__.partition(".")[0] not in ("builtins", "jaxgan", "fsspec")
-
-
-def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]} ..."
-
-
-def _version(info: Mapping[str, Any]) -> list[str]:
-    """What tells one content of a file from another, as far as a file system says it."""
-    names = ("size", "ETag", "etag", "md5Hash", "LastModified", "mtime", "created", "updated")
-    return [str(info[name]) for name in names if info.get(name) is not None]
+def _fetch(remote: Remote, folder: Path, listing: Mapping, whole: Mapping[int, bytes]) -> None:
+    """Makes the mirror what the address is, of whole steps the manifests."""
+    if not _is_of(remote, folder, listing):
+        shutil.rmtree(folder, ignore_errors=True)
+    wanted = {}
+    for name, info in listing.items():
+        path = folder / name
+        alike = path.is_file() and path.stat().st_size == info["size"]
+        if not name.startswith("checkpoints/") and (name == "config.json" or not alike):
+            wanted[name] = path
+    remote.get(wanted, listing)
+    checkpoints = folder / "checkpoints"
+    checkpoints.mkdir(parents=True, exist_ok=True)
+    for step in _local_steps(folder):
+        if step not in whole:
+            shutil.rmtree(checkpoints / str(step), ignore_errors=True)
+    for step, manifest in whole.items():
+        path = checkpoints / str(step) / "manifest.json"
+        if not path.exists() or path.read_bytes() != manifest:
+            shutil.rmtree(path.parent, ignore_errors=True)
+            path.parent.mkdir()
+            with files.whole(path, "wb") as file:
+                file.write(manifest)
 
 
 def _steps_in(listing: Mapping) -> set[int]:

@@ -11,8 +11,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from PIL import Image
 
 import jaxgan
-from jaxgan import addresses, data
-from jaxgan.addresses import AddressError
+from jaxgan import addresses, data, remote
+from jaxgan.remote import AddressError, Remote
 from jaxgan.training.checkpoint import Checkpointer, CheckpointError
 
 RUN = "memory://bucket/runs/mine"
@@ -33,7 +33,7 @@ def machine(tmp_path, monkeypatch):
 
 
 def names(address=RUN):
-    return set(addresses._Remote.of(address).listing())
+    return set(Remote.of(address).listing())
 
 
 def save(steps, **changes):
@@ -212,7 +212,7 @@ def test_only_the_step_that_is_read_is_fetched(machine):
 
 
 def test_a_kill_while_a_step_is_deleted_leaves_no_step(machine, monkeypatch):
-    folder, remove = save([1, 2]), addresses._Remote.remove
+    folder, remove = save([1, 2]), Remote.remove
 
     def killed(self, name):
         if not name.endswith("manifest.json"):
@@ -220,7 +220,7 @@ def test_a_kill_while_a_step_is_deleted_leaves_no_step(machine, monkeypatch):
         remove(self, name)
 
     with monkeypatch.context() as patch:
-        patch.setattr(addresses._Remote, "remove", killed)
+        patch.setattr(Remote, "remove", killed)
         addresses.drop_step(folder / "checkpoints" / "1")
     machine("second")
     assert steps_of(addresses.to_read(RUN)) == [2]
@@ -329,7 +329,7 @@ def test_bad_addresses_are_one_line(monkeypatch, tmp_path):
         patch.setattr("fsspec.core.url_to_fs", absent)
         assert "pip install 'jaxgan[gcs]'" in error("gs://bucket/run")
     with monkeypatch.context() as patch:
-        patch.setattr(addresses, "PATIENCE", 0.1)
+        patch.setattr(remote, "PATIENCE", 0.1)
         patch.setattr(MemoryFileSystem, "find", lambda *unused, **settings: time.sleep(3))
         assert f"{RUN} does not answer" in error(RUN)
 

@@ -76,7 +76,8 @@ ALLOWED = {
     "errors": [],
     "files": [],
     "bars": [],
-    "addresses": ["files", "errors"],
+    "remote": ["files", "errors"],
+    "addresses": ["files", "errors", "remote"],
     "core": [],
     "step": ["core"],
     "stages": ["core"],
@@ -90,7 +91,7 @@ ALLOWED = {
     "data": ["errors", "files", "bars", "addresses"],
     "models": ["core", "losses", "penalties", "optim", "layers", "augment", "data", "errors"],
     "sampling": [*GAME, "layers", "data"],
-    "training": [*GAME, "addresses", "files", "bars", "data", "sampling"],
+    "training": [*GAME, "addresses", "remote", "files", "bars", "data", "sampling"],
     "evaluation": [*GAME, "files", "bars", "layers", "data", "sampling", "training.curves"],
     "runs": [
         *GAME,

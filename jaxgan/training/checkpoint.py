@@ -27,9 +27,9 @@ from absl import logging
 from flax import traverse_util
 
 from jaxgan import addresses
-from jaxgan.addresses import AddressError
 from jaxgan.devices import from_process_0
 from jaxgan.errors import AdviceError
+from jaxgan.remote import AddressError
 from jaxgan.training import checkpoint_format, integrity
 from jaxgan.training.checkpoint_format import VersionError
 from jaxgan.training.integrity import Arrays, DamagedError, PyTree

@@ -12,10 +12,10 @@ import numpy as np
 from absl import logging
 
 from jaxgan import addresses, devices
-from jaxgan.addresses import AddressError
 from jaxgan.core import GanState, Variables
 from jaxgan.data import Dataset
 from jaxgan.devices import from_process_0
+from jaxgan.remote import AddressError
 from jaxgan.sampling import pictures
 from jaxgan.sampling.draw import Rows, draw, generator_variables
 from jaxgan.stages import Stages, gan_at, template
