@@ -81,15 +81,21 @@ def whole_run(address, machine, tmp_path, **environment):
     assert drawn.status == 0, drawn.err
 
 
-def test_a_run_goes_on_on_another_machine_and_is_looked_at_from_a_third(machine, tmp_path, caplog):
+def test_a_run_goes_on_on_another_machine_and_is_looked_at_from_a_third(machine, tmp_path):
     whole_run(RUN, machine, tmp_path)
+    other = run("train", *STEPS, "--steps=6", "--batch_size=4", f"--workdir={RUN}")
+    assert other.err.startswith(f"error: {RUN} holds a run with other settings"), other.err
+
+
+@pytest.mark.slow
+def test_a_run_is_measured_and_another_begins_with_its_weights(machine, tmp_path, caplog):
+    assert run("train", *STEPS, "--steps=2", f"--workdir={RUN}").status == 0
+    machine("second")
     evaluated = run("evaluate", f"--workdir={RUN}", "--num_images=120", "--metrics=prdc")
     assert f"{RUN}/report.html" in evaluated.out, evaluated.err
     assert {"evaluation.jsonl", "report.html"} <= names()
     tuned = run("train", *STEPS, "--steps=1", f"--init_from={RUN}", f"--workdir={tmp_path}/tuned")
-    assert f"--init_from={RUN}: weights of step 4" in caplog.text, tuned.err
-    other = run("train", *STEPS, "--steps=6", "--batch_size=4", f"--workdir={RUN}")
-    assert other.err.startswith(f"error: {RUN} holds a run with other settings"), other.err
+    assert f"--init_from={RUN}: weights of step 2" in caplog.text, tuned.err
 
 
 def test_python_trains_and_measures_at_an_address(machine):
