@@ -76,6 +76,12 @@ def check_writable(folder: Path) -> None:
         ) from None
 
 
+def user_cache() -> pathlib.Path:
+    """Returns the folder of this library in the user's cache."""
+    home = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(home) / "jaxgan"
+
+
 def regular(path: Path) -> BinaryIO:
     """Opens a regular file for reading bytes.
 

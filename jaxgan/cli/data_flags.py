@@ -19,7 +19,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "data_dir",
         None,
-        "Where the pictures are. Default: $JAXGAN_DATA, else a folder in your cache.",
+        "Where the pictures are, a path or an address such as s3://BUCKET/PICTURES. "
+        "Default: $JAXGAN_DATA, else a folder in your cache.",
     )
     flags.DEFINE_integer("image_size", None, "Side in pixels. Default: the data set's own.")
     flags.DEFINE_integer(

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from absl import flags
 
-from jaxgan import data, files
+from jaxgan import addresses, data, files
 from jaxgan.cli import data_flags, features, machine
 from jaxgan.core import Gan
 from jaxgan.errors import UsageError
@@ -72,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
 
 def run() -> None:
     """Evaluates as the flags say."""
-    workdir = pathlib.Path(FLAGS.workdir)
+    workdir = addresses.to_read(FLAGS.workdir)
     settings = workdirs.read(workdir)
     stages = described.stages_of(settings)
     files.check_writable(workdir)  # before the work, which would be lost
@@ -80,9 +80,9 @@ def run() -> None:
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
         steps = there = checkpointer.steps()
         if not there:
-            raise UsageError(f"{workdir} has no checkpoint yet; let the training save one")
+            raise UsageError(f"{FLAGS.workdir} has no checkpoint yet; let the training save one")
         if FLAGS.checkpoint != "all":
-            steps = [described.chosen_step(FLAGS.workdir, FLAGS.checkpoint, there)]
+            steps = [described.chosen_step(workdir, FLAGS.checkpoint, there)]
         evaluator = readers.evaluator(
             stages,
             dataset,
@@ -101,6 +101,7 @@ def run() -> None:
             evaluation = evaluator(state, raw=FLAGS.raw)
             if evaluation.entry.metrics:
                 history.append(workdir, evaluation.entry)
+                addresses.put_up(workdir / history.FILE)
             _print(evaluation)
     if FLAGS.against is not None:
         _against(evaluation)
@@ -120,7 +121,8 @@ def run() -> None:
         settings,
     )
     report.write(workdir / "report.html", page)
-    print(workdir / "report.html")
+    addresses.put_up(workdir / "report.html")
+    print(addresses.shown(workdir / "report.html"))
 
 
 def _asked(gan: Gan, dataset: data.Dataset) -> tuple[np.ndarray, str] | None:
@@ -161,7 +163,7 @@ def _print(evaluation: Evaluation) -> None:
 
 def _against(evaluation: Evaluation) -> None:
     """Prints the numbers of another run beside these, if they may be compared."""
-    entries = history.read(FLAGS.against)
+    entries = history.read(addresses.to_read(FLAGS.against))
     if not entries:
         raise UsageError(f"{FLAGS.against} has not been evaluated; run evaluate.py on it first")
     protocol = evaluation.entry.protocol

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from absl import flags
+from absl import flags, logging
 
 from jaxgan.cli import machine
 from jaxgan.errors import UsageError
@@ -28,6 +28,8 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
     with machine.started(argv[:1]):
+        if not FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         folders = argv[1:] or ["runs"]
         text = _text(folders)
         while True:

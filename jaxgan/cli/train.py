@@ -8,16 +8,16 @@ The same command again resumes, exactly. Fields of a model's Config are set by -
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Sequence
 from dataclasses import fields
 
 from absl import flags
 
-from jaxgan import devices
+from jaxgan import addresses, devices
 from jaxgan.augment import AUGMENTATIONS
 from jaxgan.cli import data_flags, features, machine, words
 from jaxgan.cli.overrides import override
+from jaxgan.devices import from_process_0
 from jaxgan.models import MODELS
 from jaxgan.precision import PRECISIONS
 from jaxgan.runs import readers, settings
@@ -44,7 +44,12 @@ def define_flags() -> None:
     flags.DEFINE_multi_string(
         "set", [], "field=value of the model's Config; an unknown field lists the valid ones."
     )
-    flags.DEFINE_string("workdir", None, "Where the run is kept. Default: runs/MODEL_DATASET.")
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "Where the run is kept, a path or an address such as s3://BUCKET/RUN. Default: "
+        "runs/MODEL_DATASET.",
+    )
     flags.DEFINE_bool("flip", False, "Mirror pictures at random.")
     flags.DEFINE_string(
         "augment",
@@ -136,12 +141,15 @@ def run() -> None:
     readers.metric_names(options.metrics)
     loggers.check(options.logger)
     devices.check_divisible(options.batch_size, options.gradient_accumulation)
-    workdir = pathlib.Path(FLAGS.workdir or settings.default_workdir(FLAGS.model, FLAGS.dataset))
-    dataset = data_flags.load(reading=settings.reading(workdir))
+    workdir = FLAGS.workdir or settings.default_workdir(FLAGS.model, FLAGS.dataset)
+    if not axes:
+        workdir = from_process_0(lambda: addresses.to_write(workdir))
+    folder = addresses.mirror(workdir)
+    dataset = data_flags.load(reading=from_process_0(lambda: settings.reading(folder)))
     if axes:
         swept = dict(axes=axes, workdir=workdir, config=config)
         print(sweeping.table(workdir, sweeping.sweep(FLAGS.model, dataset, options, **swept)))
-        print(f"curves: {workdir / 'sweep.png'}")
+        print(f"curves: {addresses.shown(folder / 'sweep.png')}")
         return
     prepared = prepare(FLAGS.model, dataset, options, workdir=workdir, config=config)
     note = left_out(prepared.stages, prepared.steps)
@@ -157,12 +165,12 @@ def run() -> None:
 
     def begins(state):
         if devices.is_main():
-            about = (FLAGS.model, dataset, options.precision, workdir, prepared.steps, state)
+            about = (FLAGS.model, dataset, options.precision, folder, prepared.steps, state)
             print(words.beginning(*about), flush=True)
 
     def ends():
         if devices.is_main():
-            print(words.ending(workdir, prepared.steps))
+            print(words.ending(folder, prepared.steps))
 
     try:
         begin(prepared, begins=begins)

@@ -9,6 +9,7 @@ import sys
 
 import jax
 
+from jaxgan import addresses
 from jaxgan.core import PLAYERS, GanState
 from jaxgan.data import Dataset
 from jaxgan.training.checkpoint import Checkpointer
@@ -41,7 +42,7 @@ def beginning(
             f"{spec.name}: {len(dataset):,} pictures, {spec.size}x{spec.size} {kind}{labels}",
             f"{model}: {', '.join(counts)}",
             f"{jax.device_count()} x {jax.devices()[0].device_kind}{machines}, {precision}",
-            f"{workdir}: {from_step}, to step {steps:,}",
+            f"{addresses.shown(workdir)}: {from_step}, to step {steps:,}",
         ]
     )
 
@@ -50,14 +51,14 @@ def ending(workdir: pathlib.Path, steps: int) -> str:
     """Returns where things are, whether the run is complete, and the command that goes on."""
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
         step = max(checkpointer.steps(), default=0)
-    lines = []
+    lines, shown = [], addresses.shown(workdir)
     samples = workdir / "samples" / f"step_{step:08d}.png"
     if samples.exists():
-        lines.append(f"samples: {samples}")
+        lines.append(f"samples: {addresses.shown(samples)}")
     if step > steps:
-        lines.append(f"{workdir} is at step {step} already, --steps={steps} is behind it")
+        lines.append(f"{shown} is at step {step} already, --steps={steps} is behind it")
     elif step == steps:
-        lines.append(f"complete: {_command('sample')} --workdir={workdir} --out=grid.png draws")
+        lines.append(f"complete: {_command('sample')} --workdir={shown} --out=grid.png draws")
     else:
         command = f"{_command('train')} {shlex.join(sys.argv[1:])}"
         lines.append(f"stopped at step {step:,} of {steps:,}; to go on: {command}")

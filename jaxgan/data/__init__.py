@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jaxgan import addresses
 from jaxgan.data.cache import digest
 from jaxgan.data.download import default_cache_dir, default_data_dir
 from jaxgan.data.labels import conditions_to_show, load_conditions, parse_labels
@@ -93,7 +94,8 @@ def load(
     Args:
       name: one of `DATASETS`, or "tfds:" and a name of TensorFlow Datasets, or "hf:" and one of
         Hugging Face's.
-      data_dir: where the files are; see `default_data_dir` and the entries of `DATASETS`.
+      data_dir: where the files are, a path or an address of fsspec, from which they are copied
+        into `cache_dir`; see `default_data_dir` and the entries of `DATASETS`.
       image_size: pixels on a side, from 8 to 1024; the data set's own (64 for folders) if None.
       split: "train" or "holdout".
       holdout: the fraction of the pictures, at least 0 and less than 1, that is held out of sets
@@ -139,14 +141,15 @@ def load(
             f"--tags={tags} is for data set 'folder' and {name!r} was asked for; leave it out, or "
             "give the pictures as 'folder'"
         )
+    cache = default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser()
     request = Request(
         name=name,
-        data_dir=None if data_dir is None else Path(data_dir).expanduser(),
+        data_dir=None if data_dir is None else addresses.fetched(data_dir, cache),
         image_size=None if image_size is None else int(image_size),
         split=split,
         holdout=holdout,
         skip_corrupt=skip_corrupt,
-        cache_dir=default_cache_dir() if cache_dir is None else Path(cache_dir).expanduser(),
+        cache_dir=cache,
         num_examples=num_examples,
         seed=seed,
         tags=tags,
@@ -155,6 +158,7 @@ def load(
         channels=channels,
         reading=reading,
         max_pixels=max_pixels,
+        address=str(data_dir) if addresses.is_address(data_dir) else None,
     )
     dataset = DATASETS[source](request)
     if channels not in (None, dataset.spec.channels):

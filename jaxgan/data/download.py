@@ -26,12 +26,12 @@ class Remote(NamedTuple):
 def default_data_dir() -> Path:
     """$JAXGAN_DATA, or `jaxgan/data` in the user's cache folder."""
     named = os.environ.get("JAXGAN_DATA")
-    return Path(named).expanduser() if named else _user_cache() / "data"
+    return Path(named).expanduser() if named else files.user_cache() / "data"
 
 
 def default_cache_dir() -> Path:
     """`jaxgan/prepared` in the user's cache folder."""
-    return _user_cache() / "prepared"
+    return files.user_cache() / "prepared"
 
 
 def fetch(remote: Remote, path: Path, remedy: str) -> None:
@@ -87,10 +87,6 @@ def require_reachable(url: str, remedy: str) -> None:
         reasons.append(f"no answer in {_PATIENCE:.0f} seconds")
     if reasons:
         raise DataError(f"{url} cannot be reached ({reasons[0]}); {remedy}")
-
-
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "jaxgan"
 
 
 def _copy(remote: Remote, file) -> str:

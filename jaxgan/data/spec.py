@@ -43,6 +43,7 @@ class Request(NamedTuple):
     channels: int | None = None
     reading: int = 2
     max_pixels: int = MAX_PIXELS
+    address: str | None = None  # where `data_dir` is a copy of, if that was an address of fsspec
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgan import data, files
+from jaxgan import addresses, data, files
 from jaxgan.core import Gan, GanState, Variables
 from jaxgan.data import Dataset, DataSpec
 from jaxgan.devices import from_process_0
@@ -31,7 +31,7 @@ class Run:
     """A checkpoint of a run, opened by `open_run` or returned by `train`.
 
     Attributes:
-      workdir: where it is kept.
+      workdir: where it is kept; of an address the local mirror.
       settings: what its `config.json` holds.
       step: finished steps of the checkpoint.
       gan: the method, which draws as after these steps.
@@ -180,6 +180,7 @@ class Run:
         entry = evaluator(self.state, raw=self.raw).entry
         if entry.metrics:
             evaluations.append(self.workdir, entry)
+            addresses.put_up(self.workdir / evaluations.FILE)
         return {name: measured.value for name, measured in entry.metrics.items()}
 
     def history(self) -> dict[str, np.ndarray]:
@@ -216,7 +217,7 @@ def train(
     Args:
       model: a name in `MODELS`; or a Gan of your own, or a function of the `Plan` that returns one.
       pictures: from `load_data`, or a `Dataset` of your own arrays.
-      workdir: where the run is kept.
+      workdir: where the run is kept, a path or an address of fsspec.
       config: fields of the model's Config by name, or a Config.
       progress: whether to draw a progress bar.
       **options: see `Options`: `batch_size`, `steps`, `epochs`, `seed`, `flip`, `precision`, ...
@@ -231,6 +232,7 @@ def train(
         config = _configured(described.named(model).Config, config)
     elif config is not None:
         raise UsageError("config is for a model of jaxgan's own; set up yours where it is made")
+    workdir = from_process_0(lambda: addresses.to_write(workdir))
     prepared = trained.prepare(
         model, pictures, trained.Options.of(options), workdir=workdir, config=config
     )
@@ -263,7 +265,7 @@ def open_run(
     """Opens a run's checkpoint, wherever it was trained.
 
     Args:
-      workdir: where it is kept.
+      workdir: where it is kept, a path or an address of fsspec.
       checkpoint: a step, "last", or "best" by its evaluations.
       raw: takes the generator's last variables in place of their average.
       gan: the method, if the run trained one of your own.
@@ -272,14 +274,18 @@ def open_run(
       UsageError: if the folder is not a run's, or has no such checkpoint.
       CheckpointError: if the checkpoint is damaged.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = from_process_0(lambda: addresses.to_read(workdir))
     settings = from_process_0(lambda: workdirs.read(workdir))
     stages = described.stages_of(settings, gan)
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
-        step = described.chosen_step(workdir, str(checkpoint), checkpointer.steps())
+        step = from_process_0(
+            lambda: described.chosen_step(workdir, str(checkpoint), checkpointer.steps())
+        )
         restored = checkpointer.restore(template(stages), step)
     if restored is None:
-        raise UsageError(f"{workdir} has no checkpoint yet; let the training save one")
+        raise UsageError(
+            f"{addresses.shown(workdir)} has no checkpoint yet; let the training save one"
+        )
     method = at_step(gan_at(stages, restored.step), restored.step)
     variables = generator_variables(restored.state, raw=raw)
     return Run(workdir, settings, restored.step, method, variables, restored.state, raw, stages)

@@ -14,7 +14,7 @@ from typing import Any
 
 import jax
 
-from jaxgan import data
+from jaxgan import addresses, data
 from jaxgan.augment import AUGMENTATIONS
 from jaxgan.core import Gan, Plan
 from jaxgan.data import Dataset, DataSpec
@@ -227,7 +227,7 @@ def about_pictures(dataset: Dataset, num_samples: int) -> dict[str, Any]:
     if asked is None:
         return about | {"given": True, "holdout": 0.0}
     return about | {
-        "data_dir": None if asked.data_dir is None else os.path.abspath(asked.data_dir),
+        "data_dir": asked.address or (asked.data_dir and os.path.abspath(asked.data_dir)),
         "holdout": asked.holdout,
         "tags": None if asked.tags is None else str(asked.tags),
         "label_kind": asked.label_kind,
@@ -261,7 +261,10 @@ def chosen_step(workdir: str | pathlib.Path, checkpoint: str, steps: Sequence[in
     if checkpoint == "best":
         entries = [entry for entry in history.read(workdir) if entry.step in steps]
         if not entries:
-            raise UsageError(f"{workdir} has not been evaluated; run evaluate.py --checkpoint=all")
+            raise UsageError(
+                f"{addresses.shown(workdir)} has not been evaluated; run evaluate.py "
+                "--checkpoint=all"
+            )
         return history.best(entries, next(iter(entries[-1].metrics))).step
     if not checkpoint.isdecimal():
         raise UsageError(f"--checkpoint={checkpoint} must be last, best or a step")

@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jaxgan import files
+from jaxgan import addresses, files
 from jaxgan.evaluation import history
 from jaxgan.evaluation.curve_verdicts import judge_curves
 from jaxgan.evaluation.history import Entry
@@ -25,7 +25,7 @@ class Status(NamedTuple):
     workdir: pathlib.Path
     model: str
     dataset: str
-    state: str  # "running", "stopped", "complete"
+    state: str  # "running", "stopped", "complete"; "not complete" where only this is known
     step: int  # of the last line of the log or the last checkpoint
     steps: int  # asked for
     seconds_left: float | None  # at the speed of late; None if it is not known
@@ -56,7 +56,7 @@ def status_of(workdir: str | pathlib.Path) -> Status:
         workdir,
         settings.get("model", "unknown"),
         settings.get("dataset", "unknown"),
-        "running" if running else "complete" if complete else "stopped",
+        "running" if running else "complete" if complete else _unfinished(workdir),
         step,
         steps,
         None if speed is None or complete else speed * max(0, steps - step),
@@ -68,8 +68,22 @@ def status_of(workdir: str | pathlib.Path) -> Status:
     )
 
 
+def _unfinished(workdir: pathlib.Path) -> str:
+    # The lock that tells is on the disk of the machine that trains.
+    return "not complete" if addresses.shown(workdir) != str(workdir) else "stopped"
+
+
 def runs_below(folder: str | pathlib.Path) -> list[pathlib.Path]:
-    """Returns the workdirs in a folder and its folders, in the order of their names."""
+    """Returns the workdirs in a folder and its folders, in the order of their names.
+
+    Of an address, their mirrors.
+
+    Raises:
+      AddressError: if the address does not answer.
+    """
+    if addresses.is_address(folder):
+        found = addresses.runs_below(str(folder))
+        return [addresses.to_read(address) for address in found]
     return sorted(path.parent for path in pathlib.Path(folder).rglob("config.json"))
 
 
@@ -80,7 +94,7 @@ def table(found: Sequence[Status]) -> str:
         speed = run.images_per_second
         rows.append(
             [
-                str(run.workdir),
+                addresses.shown(run.workdir),
                 run.state,
                 f"{run.step:,} of {run.steps:,}",
                 duration(run.seconds_left),
@@ -99,7 +113,7 @@ def page(run: Status) -> str:
     share = run.step / run.steps if run.steps else 1.0
     left = "" if run.seconds_left is None else f", {duration(run.seconds_left)} left"
     lines = [
-        f"{run.workdir}: {run.model} on {run.dataset}, {run.state}",
+        f"{addresses.shown(run.workdir)}: {run.model} on {run.dataset}, {run.state}",
         f"step {run.step:,} of {run.steps:,} ({share:.0%}){left}",
     ]
     if run.images_per_second is not None:
@@ -108,7 +122,7 @@ def page(run: Status) -> str:
         lines.append(f"evaluated at step {run.evaluation.step:,}: {evaluation(run)}")
     lines += [f"{finding.verdict}: {finding.sentence}" for finding in run.findings]
     if run.grid is not None:
-        lines.append(f"samples: {run.grid}")
+        lines.append(f"samples: {addresses.shown(run.grid)}")
     return "\n".join(lines)
 
 

@@ -9,6 +9,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxgan import addresses
 from jaxgan.core import Gan, Plan
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError, unknown
@@ -94,7 +95,6 @@ def sweep(
     Raises:
       UsageError: if something cannot be swept, or does not fit.
     """
-    workdir = pathlib.Path(workdir)
     if options.init_from or options.schedule == "device":
         which = "--init_from" if options.init_from else "--schedule=device"
         raise UsageError(f"a sweep goes without {which}; train its members one after the other")
@@ -120,7 +120,7 @@ def sweep(
             model,
             dataset,
             dataclasses.replace(options, seed=seed),
-            workdir=workdir / name,
+            workdir=addresses.join(workdir, name),
             config=dataclasses.replace(config, **values),
         )
         # Seeds draw by one and the same compiled function.
@@ -144,10 +144,10 @@ def sweep(
         schedule=schedule_of(options),
         progress=progress,
     )
-    curves.together(
-        {member.name: member.workdir / "metrics.jsonl" for member in members},
-        workdir / "sweep.png",
-    )
+    drawn = addresses.mirror(workdir) / "sweep.png"
+    drawn.parent.mkdir(parents=True, exist_ok=True)
+    curves.together({member.name: member.workdir / "metrics.jsonl" for member in members}, drawn)
+    addresses.put_up(drawn)
     return results
 
 
@@ -156,7 +156,7 @@ def table(workdir: str | pathlib.Path, results: Sequence[Result]) -> str:
     rows = [["member", "step", "D loss", "G loss", "evaluation"]]
     for name, step, metrics, failed in results:
         losses = [metrics.get(f"{player}/loss") for player in ("discriminator", "generator")]
-        entries = history.read(pathlib.Path(workdir) / name)
+        entries = history.read(addresses.mirror(addresses.join(workdir, name)))
         measured = entries[-1].metrics.items() if entries else ()
         numbers = ", ".join(f"{metric} {value.value:.4g}" for metric, value in measured)
         rows.append(

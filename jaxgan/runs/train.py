@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgan import devices
+from jaxgan import addresses, devices
 from jaxgan.core import GanState, Plan
 from jaxgan.data import Dataset, default_cache_dir
+from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.after_save import EvaluateSaved
 from jaxgan.runs import readers
@@ -116,13 +117,13 @@ def prepare(
       model: the name of a method, or one of your own.
       dataset: the pictures.
       options: how it is trained.
-      workdir: where the run is kept.
+      workdir: where the run is kept, a path or an address of fsspec.
       config: the Config of a method that has a name; None for its usual one.
 
     Raises:
       UsageError: if they do not go together.
     """
-    workdir = pathlib.Path(workdir)
+    workdir = from_process_0(lambda: addresses.to_write(workdir))
     if isinstance(model, str) and config is None:
         config = described.named(model).Config()
     make = functools.partial(
@@ -137,7 +138,7 @@ def prepare(
     readers.metric_names(options.metrics)
     loggers.check(options.logger)
     steps = _steps(make, options, len(dataset))
-    schedule = _schedule(options.schedule, workdir)
+    schedule = from_process_0(lambda: _schedule(options.schedule, workdir))
     settings = {
         "model": model if isinstance(model, str) else OWN,
         "config": dataclasses.asdict(config) if isinstance(model, str) else {},

@@ -26,8 +26,10 @@ import numpy as np
 from absl import logging
 from flax import traverse_util
 
+from jaxgan import addresses
 from jaxgan.devices import from_process_0
 from jaxgan.errors import AdviceError
+from jaxgan.remote import AddressError
 from jaxgan.training import checkpoint_format, integrity
 from jaxgan.training.checkpoint_format import VersionError
 from jaxgan.training.integrity import Arrays, DamagedError, PyTree
@@ -182,6 +184,11 @@ class Checkpointer:
             writing.result()
         except Exception as error:
             self._pending = None
+            if isinstance(error, AddressError):
+                raise CheckpointError(
+                    f"step {step} is in {self.directory} and could not be put up: {error}; the "
+                    "same command, on this machine, puts it up and goes on"
+                ) from error
             raise CheckpointError(
                 f"step {step} could not be saved in {self.directory}: {_brief(error)}; "
                 f"earlier steps are untouched: see that the disk has room and can be written"
@@ -261,11 +268,13 @@ class Checkpointer:
         try:
             checkpoint_format.write_step(unfinished, arrays, step)
             unfinished.rename(self._path(step))
+            addresses.put_step(self._path(step))
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)  # the next start tries again
             raise
         for old in expired(self.steps(), self._keep, self._keep_every):
             if old != self._protected:
+                addresses.drop_step(self._path(old))
                 # Renamed first: a kill in between must not leave a step with half its files.
                 shutil.rmtree(self._path(old).rename(self.directory / f"{old}.deleted"))
 
@@ -284,6 +293,7 @@ class Checkpointer:
         damaged: dict[int, DamagedError] = {}
         for candidate in reversed(steps):
             try:
+                addresses.fetch_step(self._path(candidate))
                 arrays = checkpoint_format.read_step(self._path(candidate))
             except Exception as error:
                 if not self._path(candidate).exists():

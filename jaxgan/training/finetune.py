@@ -10,6 +10,7 @@ from typing import Any
 import jax
 from absl import logging
 
+from jaxgan import addresses
 from jaxgan.core import GanState
 from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError
@@ -30,15 +31,16 @@ def start_from(
     how many arrays fit, and why others do not.
 
     Args:
-      workdir: of the other run.
+      workdir: of the other run, a path or an address.
       state: the new run's, as it begins without that.
       settings: the new run's `config.json`.
 
     Raises:
       UsageError: if the folder is not a workdir, has no checkpoint, or no array of it fits.
     """
-    old = from_process_0(lambda: workdirs.read(workdir))
-    with Checkpointer(pathlib.Path(workdir) / "checkpoints", read_only=True) as checkpointer:
+    folder = from_process_0(lambda: addresses.to_read(workdir))
+    old = from_process_0(lambda: workdirs.read(folder))
+    with Checkpointer(folder / "checkpoints", read_only=True) as checkpointer:
         restored = checkpointer.restore_raw()
     if restored is None:
         raise UsageError(f"{workdir} has no checkpoint yet; name a run that has saved one")

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from absl import logging
 
-from jaxgan import devices
+from jaxgan import addresses, devices
 from jaxgan.core import GanState, Variables
 from jaxgan.data import Dataset
 from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError
+from jaxgan.remote import AddressError
 from jaxgan.sampling import pictures
 from jaxgan.sampling.draw import Rows, draw, generator_variables
 from jaxgan.stages import Stages, gan_at, template
@@ -85,17 +86,19 @@ class Record:
     ) -> None:
         self._stages, self._schedule, self._seed = stages, schedule, seed
         self._settings, self._rows, self._after_save = settings, rows, after_save
-        self._workdir = None if workdir is None else pathlib.Path(workdir)
+        self._workdir: pathlib.Path | None = None
         self._checkpointer: Checkpointer | None = None
         self._log: Log | None = None
-        if self._workdir is None:
+        if workdir is None:
             return
+        self._workdir = from_process_0(lambda: addresses.to_write(workdir))
         self._dataset = dataset
         from_process_0(lambda: workdirs.check(self._workdir, settings, dataset))
         self._was_there = self._workdir.exists()
         self._checkpointer = Checkpointer(
             self._workdir / "checkpoints", keep=schedule.keep, keep_every=schedule.keep_every
         )
+        self._mirror = addresses.Mirror(self._workdir)
 
     def __enter__(self) -> Record:
         return self
@@ -110,6 +113,15 @@ class Record:
         finally:
             if self._log is not None:
                 self._log.close()
+                self._put_up()
+
+    def _put_up(self) -> None:
+        """Puts what has changed to the run's address, if it has one; the training is worth more
+        than an answer."""
+        try:
+            self._mirror.put_up()
+        except AddressError as error:
+            logging.warning("%s; until it can be put up, all is in %s", error, self._workdir)
 
     def _leave_nothing(self) -> None:
         # Only what is empty goes: a run that starts here at this moment keeps its files.
@@ -145,6 +157,7 @@ class Record:
                 f"{self._workdir} cannot be written ({error.strerror or error}); make room there, "
                 "or see who may write it: nothing is lost"
             ) from error
+        self._mirror.put_up()
         self._keep_best()
 
     def write(
@@ -197,6 +210,7 @@ class Record:
             curves.curves(self._workdir / "metrics.jsonl", self._workdir / "curves.png")
         except OSError as error:
             logging.warning("samples of step %d are lost: %s", step, error)
+        self._put_up()
 
     def _grid(self, step: int, variables: Variables) -> np.ndarray:
         gan = gan_at(self._stages, step)
@@ -211,6 +225,8 @@ class Record:
     def save(self, step: int, state: GanState) -> None:
         """Saves a checkpoint in the background."""
         if self._checkpointer is not None:
+            if self._log is not None:
+                self._put_up()  # first, so that a step at an address has its lines
             self._checkpointer.save(step, state)
 
     def after_save(self, step: int, state: GanState) -> None:
@@ -223,6 +239,7 @@ class Record:
             self._log.scalars(step, values)
         except OSError as error:
             logging.warning("numbers of step %d are lost to the loggers: %s", step, error)
+        self._put_up()
         self._keep_best()
 
     def _keep_best(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxgan import files
+from jaxgan import addresses, files
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError
 from jaxgan.training import integrity
@@ -75,7 +75,8 @@ def read(workdir: str | pathlib.Path) -> dict[str, Any]:
         return files.read_object(pathlib.Path(workdir) / "config.json", _check_settings)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
-            f"{workdir} is not a workdir: it has no config.json; name the --workdir of a training"
+            f"{addresses.shown(workdir)} is not a workdir: it has no config.json; name the "
+            "--workdir of a training"
         ) from None
 
 
@@ -109,8 +110,8 @@ def check(
         _compare(workdir, read(workdir), json.loads(json.dumps(dict(settings))), dataset)
     elif workdir.exists() and _is_foreign(workdir):
         raise UsageError(
-            f"{workdir} exists and is not a workdir: it has no config.json; choose another "
-            "--workdir, or empty this one"
+            f"{addresses.shown(workdir)} exists and is not a workdir: it has no config.json; "
+            "choose another --workdir, or empty this one"
         )
 
 
@@ -177,7 +178,7 @@ def _is_foreign(workdir):
 
 
 def _compare(workdir, old, new, dataset):
-    old, new = _completed(old), _completed(new)
+    old, new, shown = _completed(old), _completed(new), addresses.shown(workdir)
     # Of another model nearly all fields are others.
     passed_over = MAY_CHANGE if old.get("model") == new.get("model") else (*MAY_CHANGE, "config.")
     every = [*_differences("", old, new)]
@@ -192,13 +193,13 @@ def _compare(workdir, old, new, dataset):
     if alone and dataset is not None:
         changed = _changed_pictures(workdir, dataset, old["data"]["examples"])
         raise UsageError(
-            f"{changed}. {workdir} goes on with those of its beginning; a new run may start from "
-            f"its weights: --init_from={workdir} --workdir=NEW"
+            f"{changed}. {shown} goes on with those of its beginning; a new run may start from "
+            f"its weights: --init_from={shown} --workdir=NEW"
         )
     different = [f"{name} was {_show(b)} and is now {_show(now)}" for name, b, now in found]
     if different:
         raise UsageError(
-            f"{workdir} holds a run with other settings: {'; '.join(different)}. Use the old "
+            f"{shown} holds a run with other settings: {'; '.join(different)}. Use the old "
             "settings to resume it, or another --workdir to start a new one"
         )
 

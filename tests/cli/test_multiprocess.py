@@ -13,8 +13,8 @@ from jaxgan import files
 RUN = (*TINY, "--steps=4", "--checkpoint_every=2")
 
 
-def _both(*arguments, script="train", **environment) -> list[Result]:
-    """Runs a training in two processes of one device each."""
+def _both(*arguments, script="train", second=(), **environment) -> list[Result]:
+    """Runs a training in two processes of one device each; `second` are flags of process 1."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -27,6 +27,7 @@ def _both(*arguments, script="train", **environment) -> list[Result]:
                     f"--coordinator=127.0.0.1:{port}",
                     "--num_processes=2",
                     f"--process_id={number}",
+                    *(second if number else ()),
                     devices=1,
                     **environment,
                 )
@@ -58,10 +59,13 @@ def test_two_processes_end_as_one_and_go_on_to_the_same_bits(tmp_path):
 
     shutil.copytree(two, parts)
     shutil.rmtree(parts / "checkpoints" / "4")
-    resumed = _both(*RUN, f"--workdir={parts}")
+    # As without a shared disk: only process 0 looks at the workdir, or writes there.
+    elsewhere = tmp_path / "elsewhere"
+    resumed = _both(*RUN, f"--workdir={parts}", second=[f"--workdir={elsewhere}"])
     assert [process.status for process in resumed] == [0, 0], resumed
     assert "50% 2/4" in resumed[0].err
     assert_same_bits(checkpoint(parts), checkpoint(two))
+    assert not elsewhere.exists()
 
 
 @pytest.mark.slow
