@@ -8,8 +8,8 @@ What a page needs is in PAGE.toml beside it:
     minutes = 15                      # of processor time for each run; none: all steps
     classifier = ["--dataset=mnist"]  # flags of train_classifier.py; none: the data set's own
     train = ["--dataset=mnist"]       # flags of train.py for all runs
-    sample = ["--num=10"]             # of sample.py, and so on; both may be left out
-    evaluate = ["--num_images=10000"]
+    sample = ["--num=10"]             # of sample.py, for runs without their own; may be left out
+    evaluate = ["--num_images=10000"] # of evaluate.py, likewise but for all runs
     code = ["jaxgan/models/sagan.py"] # what makes the page old when it changes; none: by the method
 
     [runs.one_rate]
@@ -89,10 +89,11 @@ def make(description: pathlib.Path, folder: pathlib.Path, data_dir: str | None) 
                     command("train_classifier", *about["classifier"], *data, f"--out={weights}")
                 features = [f"--features={weights}"]
             picture = description.with_name(f"{description.stem}_{name}.png")
-            command("sample", workdir, *about.get("sample", []), f"--out={picture}")
+            drawn = run.get("sample", about.get("sample", []))
+            command("sample", workdir, *drawn, f"--out={picture}")
             command("evaluate", workdir, *about.get("evaluate", []), *features, *data)
             ledger.write(evaluated=commit())
-    write_table(description.with_suffix(".md"), table(folder, list(about["runs"])))
+        write_table(description.with_suffix(".md"), table(folder, list(about["runs"])))
 
 
 class Ledger(dict):
@@ -183,8 +184,11 @@ def _device() -> str:
 def table(folder: pathlib.Path, names: list[str]) -> str:
     """Returns the part of a page that is measured, in Markdown."""
     ledgers = {name: Ledger(folder / f"{name}.json") for name in names}
+    missing = [name for name in names if not ledgers[name]["evaluated"]]
+    names = [name for name in names if name not in missing]
     lines = {name: _read_last(folder / name / "evaluation.jsonl") for name in names}
     protocol = lines[names[0]]["protocol"]
+    conditions = dict.fromkeys(line["protocol"]["conditions"] for line in lines.values())
     metrics = list(dict.fromkeys(m for line in lines.values() for m in line["metrics"]))
 
     def listed(key):
@@ -199,7 +203,7 @@ def table(folder: pathlib.Path, names: list[str]) -> str:
         f"| machine | {listed('device')}; Python {platform.python_version()} |",
         f"| protocol | {protocol['num_generated']:,} pictures of the {protocol['weights']} weights "
         f"against {protocol['num_reference']:,} of {protocol['reference']}; features: "
-        f"{protocol['features']} {protocol['digest'][:8]}; asked for: {protocol['conditions']}; "
+        f"{protocol['features']} {protocol['digest'][:8]}; asked for: {' or '.join(conditions)}; "
         f"seed {protocol['seed']} |",
         "",
         "With 95 % intervals; minutes are those of processor time, the start included.",
@@ -211,6 +215,7 @@ def table(folder: pathlib.Path, names: list[str]) -> str:
         cells = [_cell(lines[name]["metrics"].get(metric)) for metric in metrics]
         minutes = ledgers[name]["seconds"] / 60
         rows.append(f"| {name} | {lines[name]['step']:,} | {minutes:.1f} | {' | '.join(cells)} |")
+    rows += [f"| {name} | not yet run |{' |' * (1 + len(metrics))}" for name in missing]
     return "\n".join(rows)
 
 
@@ -272,4 +277,6 @@ def _code(page: pathlib.Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    # A training that goes on by itself would be counted nowhere: it is told to end, too.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     main()
