@@ -2,7 +2,7 @@
 PYTHON ?= python3
 IN = .venv/bin/python
 
-.PHONY: .venv demo test test-all fuzz audit check docs bench clean
+.PHONY: .venv demo test test-all fuzz audit check docs bench results clean
 
 .venv: .venv/installed
 
@@ -51,6 +51,10 @@ docs: .venv
 bench: .venv
 	$(IN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(IN) benchmarks/peers.py
+
+# Each page of results, its commit and age, and the code that is newer.
+results: .venv
+	$(IN) experiments/results/make.py --check
 
 # Leaves workdir/ and runs/ alone.
 clean:

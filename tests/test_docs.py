@@ -51,7 +51,7 @@ def _ours(words):
         words = words[words.index("jaxgan") :]
     if words[0] == "jaxgan" and len(words) > 1:
         return words[1], words[2:]
-    if words[0].endswith("python") and words[1:] and words[1].startswith("experiments/"):
+    if words[0].endswith("python") and re.match(r"experiments/\w+\.py$", "".join(words[1:2])):
         script = words[1].removeprefix("experiments/").removesuffix(".py")
         return commands.COMMANDS[script], words[2:]
     return None
