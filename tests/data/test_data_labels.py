@@ -282,7 +282,7 @@ def test_anime_faces_by_their_hair(tmp_path, zipped):
     [
         ("file,eyes\na.png,red\n", "has no column 'hair' but file, eyes"),
         ("a.png,red\n", "has no line that names its columns, among them 'hair'"),
-        ("file,eyes,hair\na.png,red\n", "has 3 columns and a line of 2, 'a.png,red'"),
+        ("file,eyes,hair\na.png,red\n", "has 3 columns and a line of 2, 'a.png, red'"),
         ("file,hair\na.png,red\nb.png,red\n", "has only the label 'red'"),
         ("file,hair\na.png,red\ne.png,blue\n", "1 of 2 files .* the first 'e.png'"),
         ("file,hair\na.png,red\na.png,blue\n", "names 'a.png' twice"),
