@@ -72,6 +72,17 @@ def test_there_is_something_to_look_at():
 
 # What each may import of jaxgan, beside itself.
 GAME = ["core", "step", "stages", "losses", "penalties", "optim", "precision", "devices", "errors"]
+RUNS = [
+    *GAME,
+    "addresses",
+    "files",
+    "models",
+    "augment",
+    "data",
+    "sampling",
+    "training",
+    "evaluation",
+]
 ALLOWED = {
     "errors": [],
     "files": ["errors"],
@@ -93,29 +104,8 @@ ALLOWED = {
     "sampling": [*GAME, "files", "layers", "data"],
     "training": [*GAME, "addresses", "remote", "files", "bars", "data", "sampling"],
     "evaluation": [*GAME, "files", "bars", "layers", "data", "sampling", "training.curves"],
-    "runs": [
-        *GAME,
-        "addresses",
-        "files",
-        "models",
-        "augment",
-        "data",
-        "sampling",
-        "training",
-        "evaluation",
-    ],
-    "cli": [
-        *GAME,
-        "addresses",
-        "files",
-        "models",
-        "augment",
-        "data",
-        "sampling",
-        "training",
-        "evaluation",
-    ]
-    + ["runs"],
+    "runs": RUNS,
+    "cli": [*RUNS, "runs"],
 }
 
 
