@@ -619,6 +619,7 @@ def test_a_compile_cache_that_cannot_be_written_is_said_once(tmp_path, caplog):
     assert caplog.text.count("compiled programs cannot be kept in") == 1
 
 
+@pytest.mark.slow
 def test_an_old_run_on_files_goes_on_as_it_began(tmp_path):
     (tmp_path / "pictures").mkdir()
     for number in range(9):
