@@ -31,6 +31,8 @@ DEEP = {"acgan", "sagan", "progan", "stylegan", "stylegan2", "r3gan"}
 PLAYED = {name: (name, {}) for name in MODELS} | {
     "sagan of the port": ("sagan", {"residual": False, "hinge": False, "penalty": 10.0})
 }
+# Those whose layers and terms others have, too: only `make test-all` plays them.
+LIKE_ANOTHER = {"wgan", "acgan", "progan", "stylegan"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -49,7 +51,8 @@ class Played(NamedTuple):
 
 def _params():
     for name, model in PLAYED.items():
-        yield pytest.param(model, marks=[] if name in MODELS else [pytest.mark.slow])
+        often = name in MODELS and name not in LIKE_ANOTHER
+        yield pytest.param(model, marks=[] if often else [pytest.mark.slow])
 
 
 @pytest.fixture(scope="module", params=_params(), ids=PLAYED)

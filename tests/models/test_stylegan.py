@@ -47,6 +47,7 @@ def _play(gan, variables, step, image, train=True):
     return play(variables, image)
 
 
+@pytest.mark.slow
 def test_growing_preserves_what_both_players_do():
     small, large = STAGES
     assert [stage[1:] for stage in STAGES] == [(8, 8, 0), (16, 8, 2)]
@@ -82,6 +83,7 @@ def test_growing_preserves_what_both_players_do():
     np.testing.assert_allclose(made, whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_nine_of_ten_examples_are_mixed():
     # As many as in the paper, table 2.
     config = dataclasses.replace(CONFIG, conditional=False, start_size=16)
