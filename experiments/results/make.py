@@ -257,6 +257,8 @@ def _device() -> str:
 def table(page: Page) -> str:
     """Returns the part of a page that is measured, in Markdown."""
     last = {name: page.points(name)[-1] for name in page.about["runs"] if page.points(name)}
+    if not last:
+        return "Not yet run."
     metrics = list(dict.fromkeys(m for point in last.values() for m in point["metrics"]))
     trained = _listed(commit for point in last.values() for commit in point["trained"])
     rows = [
