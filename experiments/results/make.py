@@ -104,6 +104,7 @@ def make(description: pathlib.Path, folder: pathlib.Path, data_dir: str | None) 
         page.add(name, minutes, ledger, _read_last(folder / name / "evaluation.jsonl"))
         if "together" in page.about:
             draw_together(page, name, drawn)
+        page.save()  # last: what it holds is not done again
         write_table(description.with_suffix(".md"), table(page))
     write_table(description.with_suffix(".md"), table(page))
 
@@ -154,6 +155,8 @@ class Page:
             "flags": self._decisive(name),
         }
         self.measured = [*others, *self.points(name), point | line]
+
+    def save(self) -> None:
         text = ",\n".join(json.dumps(m) for m in self.measured)
         _write(self.path, f"[\n{text}\n]\n")
 
