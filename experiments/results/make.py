@@ -191,7 +191,8 @@ def _write(path: pathlib.Path, text: str) -> None:
 def train(ledger: Ledger, flags: list[str], minutes: float | None) -> None:
     """Trains to the end, or until the processor time of all resumptions is spent.
 
-    The time counts start and compilation, and the last save goes beyond it.
+    The time counts start, compilation and whatever of the pictures is not prepared yet; the last
+    save goes beyond it.
     """
     left = float("inf") if minutes is None else 60 * minutes - ledger["seconds"]
     if ledger["ended"] or left <= 0:
