@@ -12,10 +12,10 @@ from collections.abc import Iterator, Sequence
 import jax
 from absl import flags, logging
 
-from jaxgan import devices, errors
+from jaxgan import devices, errors, processes
 from jaxgan.cli import compiled
-from jaxgan.devices import Process0Error
 from jaxgan.errors import UsageError
+from jaxgan.processes import Process0Error
 from jaxgan.training.checkpoint import CheckpointError
 from jaxgan.training.loop import NonFiniteError
 
@@ -97,9 +97,9 @@ def start_machine() -> None:
     if FLAGS.compilation_cache:
         compiled.keep_compiled(FLAGS.compilation_cache)
     devices.keep_freed_memory()
-    cluster = devices.cluster()
+    cluster = processes.cluster()
     if FLAGS.distributed or FLAGS.coordinator or cluster:
-        devices.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+        processes.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
         which = f" ({cluster})" if cluster else ""
         print(f"process {jax.process_index()} of {jax.process_count()}{which}")
 

@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgan import addresses, devices
+from jaxgan import devices
 from jaxgan.core import GanState, Plan
 from jaxgan.data import Dataset, default_cache_dir
-from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.after_save import EvaluateSaved
+from jaxgan.processes import from_process_0
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
 from jaxgan.runs.settings import OWN, Model
@@ -123,7 +123,7 @@ def prepare(
     Raises:
       UsageError: if they do not go together.
     """
-    workdir = from_process_0(lambda: addresses.to_write(workdir))
+    workdir = workdirs.to_write(workdir)
     if isinstance(model, str) and config is None:
         config = described.named(model).Config()
     make = functools.partial(

@@ -14,8 +14,8 @@ from absl import logging
 from jaxgan import addresses, devices
 from jaxgan.core import GanState, Variables
 from jaxgan.data import Dataset
-from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError
+from jaxgan.processes import from_process_0
 from jaxgan.remote import AddressError
 from jaxgan.sampling import pictures
 from jaxgan.sampling.draw import Rows, draw, generator_variables
@@ -91,7 +91,7 @@ class Record:
         self._log: Log | None = None
         if workdir is None:
             return
-        self._workdir = from_process_0(lambda: addresses.to_write(workdir))
+        self._workdir = workdirs.to_write(workdir)
         self._dataset = dataset
         from_process_0(lambda: workdirs.check(self._workdir, settings, dataset))
         self._was_there = self._workdir.exists()

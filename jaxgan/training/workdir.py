@@ -15,6 +15,7 @@ import numpy as np
 from jaxgan import addresses, files
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError
+from jaxgan.processes import from_process_0
 from jaxgan.training import integrity
 
 MAY_CHANGE = (
@@ -63,6 +64,16 @@ _KINDS: dict[str, type] = {
 
 _LEFT = re.compile(r"config\.json\.tmp|\.config\.json\.\w+|checkpoints(/\.lock)?")
 """What a run that was killed before it had begun may have left in its folder."""
+
+
+def to_write(place: str | pathlib.Path) -> pathlib.Path:
+    """Returns `addresses.to_write` of process 0; a collective call."""
+    return pathlib.Path(from_process_0(lambda: str(addresses.to_write(place))))
+
+
+def to_read(place: str | pathlib.Path) -> pathlib.Path:
+    """Returns `addresses.to_read` of process 0; a collective call."""
+    return pathlib.Path(from_process_0(lambda: str(addresses.to_read(place))))
 
 
 def read(workdir: str | pathlib.Path) -> dict[str, Any]:
