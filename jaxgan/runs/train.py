@@ -121,7 +121,7 @@ def prepare(
       config: the Config of a method that has a name; None for its usual one.
 
     Raises:
-      UsageError: if they do not go together.
+      UsageError: if they do not go together, or other processes of the run were asked otherwise.
     """
     workdir = workdirs.to_write(workdir)
     if isinstance(model, str) and config is None:
@@ -163,6 +163,7 @@ def prepare(
         "versions": described.versions(),
         "command": shlex.join(sys.argv),
     }
+    workdirs.check_alike(settings)
     stages = make(Plan(options.batch_size, steps))
     return Prepared(model, stages, dataset, workdir, steps, schedule == "device", options, settings)
 

@@ -24,6 +24,7 @@ from jaxgan.training import curves
 from jaxgan.training import workdir as workdirs
 from jaxgan.training.checkpoint import Checkpointer
 from jaxgan.training.log import Log
+from jaxgan.training.replicas import check_replicas
 
 EARLY_SAMPLES = (0, 50, 200)
 """Steps at which a new run draws a grid beside its schedule's, since people look early."""
@@ -225,6 +226,7 @@ class Record:
     def save(self, step: int, state: GanState) -> None:
         """Saves a checkpoint in the background."""
         if self._checkpointer is not None:
+            check_replicas(step, state)
             if self._log is not None:
                 self._put_up()  # first, so that a step at an address has its lines
             self._checkpointer.save(step, state)

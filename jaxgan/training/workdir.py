@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
-from jaxgan import addresses, files
+from jaxgan import addresses, files, processes
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError
 from jaxgan.processes import from_process_0
@@ -42,6 +43,9 @@ MAY_CHANGE = (
     "data.given",
 )
 """Settings that may differ between a run and its resumption; so may those that start with them."""
+
+MAY_DIFFER = ("command", "data.data_dir", "data.tags", "versions.python")
+"""Settings that may differ between the processes of one run."""
 
 EARLIER = {
     "augment": "none",
@@ -124,6 +128,27 @@ def check(
             f"{addresses.shown(workdir)} exists and is not a workdir: it has no config.json; "
             "choose another --workdir, or empty this one"
         )
+
+
+def check_alike(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError, on all processes of a run, unless all have the same settings.
+
+    A collective call.
+    """
+    if jax.process_count() == 1:
+        return
+    first, *others = processes.gather(dict(settings))
+    for number, other in enumerate(others, 1):
+        different = [
+            f"{name} is {_show(ours)} on process 0 and {_show(theirs)} on process {number}"
+            for name, ours, theirs in _differences("", first, other)
+            if name not in MAY_DIFFER
+        ]
+        if different:
+            raise UsageError(
+                f"the processes of a run need the same flags, pictures and versions: "
+                f"{'; '.join(different)}"
+            )
 
 
 def write(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:

@@ -106,3 +106,13 @@ def test_a_process_that_fails_takes_the_other_with_it(process, tmp_path):
     results = _both(*RUN, "--steps=1000000", f"--workdir={tmp_path}/run", script=script)
     assert all(result.status != 0 for result in results)
     assert "the disk is gone" in results[process].err
+
+
+@pytest.mark.slow
+def test_processes_with_other_flags_end_before_the_first_step(tmp_path):
+    rate = "--set=learning_rate=0.1"
+    for process in _both(*RUN, f"--workdir={tmp_path}/run", second=[rate]):
+        assert process.status == 1, process.err
+        assert "config.learning_rate is 0.0002 on process 0 and 0.1 on process 1" in process.err
+        assert "Traceback" not in process.err
+    assert not list(tmp_path.iterdir())
