@@ -23,7 +23,10 @@ Arrays = dict[str, np.ndarray]
 
 
 def initialize(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: int = 120,
 ) -> None:
     """Joins a run over several processes; must come before anything else asks for devices.
 
@@ -32,8 +35,15 @@ def initialize(
         GKE, Cloud TPU).
       num_processes: how many processes take part.
       process_id: which one this is, from 0.
+      timeout: seconds in which all must have come.
     """
-    jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=10)
+    jax.distributed.initialize(
+        coordinator,
+        num_processes,
+        process_id,
+        initialization_timeout=timeout,
+        shutdown_timeout_seconds=10,
+    )
 
 
 def cluster() -> str | None:
