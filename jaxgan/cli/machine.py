@@ -11,6 +11,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from absl import flags, logging
@@ -21,6 +22,7 @@ from jaxgan.errors import UsageError
 from jaxgan.processes import Process0Error
 from jaxgan.training.checkpoint import CheckpointError
 from jaxgan.training.loop import NonFiniteError
+from jaxgan.training.signals import Abandoned
 
 FLAGS = flags.FLAGS
 
@@ -72,6 +74,9 @@ def started(argv: Sequence[str]) -> Iterator[None]:
                 )
             yield
             _leave()
+        except Abandoned as end:
+            _leave("it was stopped at once", end.code)
+            raise
         except SystemExit:
             _leave()
             raise
@@ -94,13 +99,13 @@ _DRAINED = 20.0
 """Seconds for the last save, where another process is gone."""
 
 
-def _leave(failure: str | None = None) -> None:
+def _leave(failure: str | None = None, status: Any = 1) -> None:
     """Takes leave of the run's other processes, if there are any; ends this one if it failed."""
     global _peers
     if _peers is not None:
         _peers.leave(failure)
         if failure is not None:
-            _end()  # JAX would wait for the others, and then abort
+            _end(status)  # JAX would wait for the others, and then abort
         _peers = None
 
 
@@ -116,10 +121,10 @@ def _say_why(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def _end() -> None:
+def _end(status: int = 1) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(status)
 
 
 @contextlib.contextmanager

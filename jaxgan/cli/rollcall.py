@@ -170,8 +170,7 @@ def address(coordinator: str) -> tuple[str, int]:
 
 def _gather(port, patience):
     """Process 0: the connections to all others."""
-    here: dict[int, Connection] = {}
-    strangers: list[Connection] = []
+    here, strangers = {}, []  # connections by number, and of those who have not said theirs
     try:
         with _listener(port, patience.count) as listener:
             while missing := [n for n in range(1, patience.count) if n not in here]:

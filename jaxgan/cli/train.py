@@ -8,6 +8,7 @@ The same command again resumes, exactly. Fields of a model's Config are set by -
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -176,6 +177,7 @@ def run() -> None:
     try:
         begin(prepared, begins=begins)
     except Stopped:
-        ends()
+        with contextlib.suppress(OSError):  # the terminal may be gone, of which SIGHUP tells
+            ends()
         raise
     ends()

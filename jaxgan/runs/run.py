@@ -226,7 +226,7 @@ def train(
       UsageError: if they do not go together, or the workdir holds something else.
       CheckpointError: if the workdir cannot be written, or another run is using it.
       NonFiniteError: if updates keep being undone for not being finite.
-      Stopped: after SIGTERM or SIGINT, when the state has been saved; a SystemExit.
+      Stopped: after SIGTERM, SIGINT or SIGHUP, when the state has been saved; a SystemExit.
     """
     if isinstance(model, str):
         config = _configured(described.named(model).Config, config)

@@ -244,7 +244,7 @@ def train(
         workdir holds something else.
       CheckpointError: if the workdir cannot be written, or another run is using it.
       NonFiniteError: after `schedule.max_skipped` undone updates in a row; the checkpoints stay.
-      Stopped: after SIGTERM or SIGINT, when the state has been saved.
+      Stopped: after SIGTERM, SIGINT or SIGHUP, when the state has been saved.
     """
     stages = as_stages(gan, dataset.spec.size, batch_size)
     check_batches(stages, dataset, micro_batches)
@@ -300,7 +300,8 @@ def train(
             if grown:
                 compiling = Compiling(shown)
             latest |= metrics
-            last = step >= steps or stop.requested is not None
+            stopping = stop.reached()
+            last = step >= steps or stopping
             if last:
                 watch(step, metrics)  # for once without delay
             if last or step % schedule.log_every == 0:
@@ -313,7 +314,6 @@ def train(
             shown_bar.update(step - before)
             before = step
             stop.saving = last
-            stopping = stop.requested is not None
             if record.write(step, state, last=last, grown=grown, stopping=stopping):
                 clock.pause(step)
             if last:

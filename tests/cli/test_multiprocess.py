@@ -148,3 +148,30 @@ def test_processes_with_other_flags_end_before_the_first_step(tmp_path):
         assert "config.learning_rate is 0.0002 on process 0 and 0.1 on process 1" in process.err
         assert "Traceback" not in process.err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_saves_once_and_ends_all_at_one_step(tmp_path):
+    workdir, unbroken = tmp_path / "run", tmp_path / "unbroken"
+    for number, victim, statuses in (
+        (signal.SIGTERM, 1, [143, 143]),
+        (signal.SIGINT, 0, [130, 143]),
+        (signal.SIGHUP, 1, [143, 129]),
+    ):
+
+        def sends(processes, number=number, victim=victim):
+            lines = len(files.read_json_lines(workdir / "metrics.jsonl"))
+            _until_logged(workdir, lines + 3, processes)
+            processes[victim].send_signal(number)
+
+        flags = (*RUN, "--steps=1000000", "--checkpoint_every=1000000", "--keep=9")
+        ended = _both(*flags, f"--workdir={workdir}", during=sends)
+        assert [process.status for process in ended] == statuses, ended
+        assert "Traceback" not in ended[0].err + ended[1].err
+    saved = sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+    assert len(saved) == 3
+    steps = [line["step"] for line in files.read_json_lines(workdir / "metrics.jsonl")]
+    assert steps == list(range(1, saved[-1] + 1))
+    whole = _both(*RUN, f"--steps={saved[-1]}", f"--workdir={unbroken}")
+    assert [process.status for process in whole] == [0, 0]
+    assert_same_bits(checkpoint(workdir), checkpoint(unbroken))
