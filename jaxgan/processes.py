@@ -42,7 +42,7 @@ def initialize(
         num_processes,
         process_id,
         initialization_timeout=timeout,
-        shutdown_timeout_seconds=10,
+        shutdown_timeout_seconds=60,  # of those that end well; who fails does not wait
     )
 
 
