@@ -12,9 +12,9 @@ import numpy as np
 from jaxgan import addresses, data, files
 from jaxgan.core import Gan, GanState, Variables
 from jaxgan.data import Dataset, DataSpec
-from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation import history as evaluations
+from jaxgan.processes import from_process_0
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
 from jaxgan.runs import train as trained
@@ -226,13 +226,13 @@ def train(
       UsageError: if they do not go together, or the workdir holds something else.
       CheckpointError: if the workdir cannot be written, or another run is using it.
       NonFiniteError: if updates keep being undone for not being finite.
-      Stopped: after SIGTERM or SIGINT, when the state has been saved; a SystemExit.
+      Stopped: after SIGTERM, SIGINT or SIGHUP, when the state has been saved; a SystemExit.
     """
     if isinstance(model, str):
         config = _configured(described.named(model).Config, config)
     elif config is not None:
         raise UsageError("config is for a model of jaxgan's own; set up yours where it is made")
-    workdir = from_process_0(lambda: addresses.to_write(workdir))
+    workdir = workdirs.to_write(workdir)
     prepared = trained.prepare(
         model, pictures, trained.Options.of(options), workdir=workdir, config=config
     )
@@ -274,7 +274,7 @@ def open_run(
       UsageError: if the folder is not a run's, or has no such checkpoint.
       CheckpointError: if the checkpoint is damaged.
     """
-    workdir = from_process_0(lambda: addresses.to_read(workdir))
+    workdir = workdirs.to_read(workdir)
     settings = from_process_0(lambda: workdirs.read(workdir))
     stages = described.stages_of(settings, gan)
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:

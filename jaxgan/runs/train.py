@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgan import addresses, devices
+from jaxgan import devices
 from jaxgan.core import GanState, Plan
 from jaxgan.data import Dataset, default_cache_dir
-from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.after_save import EvaluateSaved
+from jaxgan.processes import from_process_0
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
 from jaxgan.runs.settings import OWN, Model
@@ -121,9 +121,9 @@ def prepare(
       config: the Config of a method that has a name; None for its usual one.
 
     Raises:
-      UsageError: if they do not go together.
+      UsageError: if they do not go together, or other processes of the run were asked otherwise.
     """
-    workdir = from_process_0(lambda: addresses.to_write(workdir))
+    workdir = workdirs.to_write(workdir)
     if isinstance(model, str) and config is None:
         config = described.named(model).Config()
     make = functools.partial(
@@ -163,6 +163,7 @@ def prepare(
         "versions": described.versions(),
         "command": shlex.join(sys.argv),
     }
+    workdirs.check_alike(settings)
     stages = make(Plan(options.batch_size, steps))
     return Prepared(model, stages, dataset, workdir, steps, schedule == "device", options, settings)
 

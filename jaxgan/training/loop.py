@@ -33,6 +33,7 @@ from jaxgan.stages import (
 from jaxgan.step import end_step, update_step
 from jaxgan.training.blocks import blocks
 from jaxgan.training.check import check_batches
+from jaxgan.training.explosion import Explosion
 from jaxgan.training.progress import Clock, Compiling, headline
 from jaxgan.training.record import AfterSave, Record, Schedule
 from jaxgan.training.signals import GracefulStop, Stopped
@@ -244,7 +245,7 @@ def train(
         workdir holds something else.
       CheckpointError: if the workdir cannot be written, or another run is using it.
       NonFiniteError: after `schedule.max_skipped` undone updates in a row; the checkpoints stay.
-      Stopped: after SIGTERM or SIGINT, when the state has been saved.
+      Stopped: after SIGTERM, SIGINT or SIGHUP, when the state has been saved.
     """
     stages = as_stages(gan, dataset.spec.size, batch_size)
     check_batches(stages, dataset, micro_batches)
@@ -261,6 +262,8 @@ def train(
             state = state if start is None else devices.replicate(start(state))
         first = int(state.step)
         if first >= steps:
+            if first == steps > 0:
+                record.catch_up(first, state, last=True)
             return state
 
         iterations = play(
@@ -281,13 +284,17 @@ def train(
             begins(state)
         if first == 0:
             record.sample(0, state)
+        else:
+            record.catch_up(first, state)
         shown = progress and devices.is_main()
         compiling = Compiling(shown)
         shown_bar = stack.enter_context(bar(steps, "step", shown=shown, initial=first))
         watch = _Watch(schedule.max_skipped, record)
+        explosion = Explosion()
         clock = Clock(stages, first)
         before = first
-        latest: dict[str, Array] = {}  # since the last line: lazy updates seldom run just before it
+        # Since the last regular line: lazy updates seldom run just before it.
+        latest: dict[str, Any] = record.interrupted()
 
         for span, step, state, metrics in iterations:
             grown = step == span.end < steps
@@ -300,25 +307,27 @@ def train(
             if grown:
                 compiling = Compiling(shown)
             latest |= metrics
-            last = step >= steps or stop.requested is not None
+            stopping = stop.reached()
+            last = step >= steps or stopping
             if last:
                 watch(step, metrics)  # for once without delay
-            if last or step % schedule.log_every == 0:
+            regular = step >= steps or step % schedule.log_every == 0
+            if regular or stopping:
                 values = {name: float(value) for name, value in latest.items()}
                 latest = {}
                 values = clock.measure(step) | values
                 size = f"{span.stage.size} px, " * (len(stages) > 1)
                 shown_bar.set_postfix_str(size + headline(values), refresh=False)
-                record.metrics(step, values)
+                explosion(step, values)
+                record.metrics(step, values, None if regular else stop.requested)
             shown_bar.update(step - before)
             before = step
             stop.saving = last
-            stopping = stop.requested is not None
-            if record.write(step, state, last=last, grown=grown, stopping=stopping):
+            if record.write(step, state, last=step >= steps, grown=grown, stopping=stopping):
                 clock.pause(step)
             if last:
                 break
-        record.finish()
+        record.end()
         if step < steps:
             raise Stopped(128 + stop.requested)
         return state

@@ -377,7 +377,9 @@ def _signals_at(monkeypatch, method, *numbers):
     monkeypatch.setattr(*method, sending)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_one_signal_saves(number, status, unbroken, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         _signals_at(patched, (Log, "metrics"), number)
