@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxgan import files
+from jaxgan import data, files
 from jaxgan.data import Dataset, DataSpec, default_cache_dir
-from jaxgan.errors import UsageError, unknown
+from jaxgan.errors import DataError, UsageError, unknown
 from jaxgan.evaluation.evaluator import Evaluator, labels_as_in, read_reference
 from jaxgan.evaluation.metrics import METRICS, USUAL
 from jaxgan.evaluation.networks import classifier, inception, random_features
@@ -52,6 +52,16 @@ def network(
     elif features != "random":
         return _load(path, spec.channels)
     return random_features.make()
+
+
+def inputs_of(dataset: Dataset, *, say: Say = print) -> Dataset:
+    """Returns what a method that translates is shown at work on: the pictures held out of those of
+    a training, or these if there are none; `say` is told why."""
+    try:
+        return data.held_out(dataset)
+    except DataError as error:
+        say(f"note: pictures of the training are translated, since none are held out: {error}")
+        return dataset
 
 
 def _load(path, channels):
