@@ -6,12 +6,15 @@ python experiments/sample.py --workdir=DIR --num=6 --interpolate=20 --out=walk.g
 python experiments/sample.py --workdir=DIR --labels="red cube,blue sphere;gray cylinder"
 python experiments/sample.py --workdir=DIR --truncation=0.7 --mix=6 --out=mixed.png
 python experiments/sample.py --workdir=DIR --project=face.png --out=found.png
+python experiments/sample.py --workdir=DIR --input=face.png --labels="blonde;green"
 
 A model that was trained with labels draws --num pictures for each condition, in a row beside its
 names. --out=FOLDER/ writes single PNGs, and labels.csv beside them; --out=FILE.npz the array
 `images` [num, H, W, C] uint8, and `labels` [num, K]; --out=FILE.gif a walk from each of --num
 pictures to the next and back to the first. --truncation, --mix and --project are for models with
-intermediate latents w, along which these interpolate.
+intermediate latents w, along which these interpolate. A model that translates draws what each
+condition makes of --input, a picture or a folder of them: a row for each, which begins with the
+picture itself, and a column for each condition.
 """
 
 from __future__ import annotations
@@ -32,10 +35,10 @@ from jaxgan.cli import features, machine, style_flags
 from jaxgan.core import Gan, Variables
 from jaxgan.errors import UsageError
 from jaxgan.files import whole
-from jaxgan.runs.run import open_run
+from jaxgan.runs.run import Run, open_run
 from jaxgan.runs.settings import spec_of
-from jaxgan.sampling import pictures, style
-from jaxgan.sampling.draw import Rows, draw, draw_latents
+from jaxgan.sampling import given, pictures, style
+from jaxgan.sampling.draw import Rows, Translations, draw, draw_latents
 from jaxgan.sampling.paths import lerp, slerp, walk
 
 FLAGS = flags.FLAGS
@@ -63,6 +66,9 @@ def define_flags() -> None:
         "What to draw: conditions separated by ;, the tags of one by commas. Default: what the "
         "training's sample grids show.",
     )
+    flags.DEFINE_string(
+        "input", None, "A picture, or a folder of them, for a model that translates pictures."
+    )
     flags.DEFINE_string("labels_file", None, "What to draw: a table, a line for each condition.")
     flags.DEFINE_string("out", "samples.png", "FILE.png (a grid), FILE.npz, FILE.gif or a folder.")
     flags.DEFINE_integer("seed", 0, "Chooses the latents.", lower_bound=0, upper_bound=2**32 - 1)
@@ -80,8 +86,12 @@ def main(argv: Sequence[str]) -> None:
         run = open_run(FLAGS.workdir, checkpoint=FLAGS.checkpoint, raw=FLAGS.raw)
         gan, variables, settings = run.gan, run.variables, run.settings
         style_flags.check(gan)
-        rows = _rows(settings, gan.conditional)
-        label = None if rows is None else rows.label
+        _check_input(gan)
+        conditions = _conditions(settings, gan.conditional)
+        rows = label = None
+        if conditions is not None and gan.targets is None:
+            rows = Rows.of(conditions, run.spec.label_names, FLAGS.num or 8)
+            label = rows.label
         # What draws the images, once all that it needs has been found.
         if FLAGS.mix is not None:
             each = None if rows is None else label[:: rows.columns]
@@ -89,6 +99,8 @@ def main(argv: Sequence[str]) -> None:
         elif FLAGS.project is not None:
             spec = run.spec
             make, write = style_flags.projecting(gan, variables, spec), pictures.save_image
+        elif gan.targets is not None:
+            make, write = _translating(run, conditions, as_picture=out.suffix == ".png")
         else:
             make = _drawing(gan, variables, FLAGS.num or 64 if rows is None else len(label), label)
             write = functools.partial(_write, rows=rows)
@@ -116,6 +128,50 @@ def _checked_out() -> pathlib.Path:
     if given and given[0] != "interpolate" and out.suffix != ".png":
         raise UsageError(f"--{given[0]} draws one picture: --out={FLAGS.out} must be FILE.png")
     return out
+
+
+def _check_input(gan: Gan) -> None:
+    """Raises UsageError if pictures are given to a model that takes none, or the other way round,
+    or what is asked for has no meaning for it."""
+    if gan.targets is None:
+        if FLAGS.input is not None:
+            raise UsageError(
+                f"--input={FLAGS.input} is for a model that translates pictures, and that of "
+                f"{FLAGS.workdir} makes them of noise; leave it out"
+            )
+        return
+    for flag in ("interpolate", "num"):
+        if FLAGS[flag].value:
+            raise UsageError(
+                f"--{flag} is for a model that makes pictures of noise, and that of "
+                f"{FLAGS.workdir} translates them; leave it out"
+            )
+    if FLAGS.input is None:
+        raise UsageError(
+            f"the model of {FLAGS.workdir} translates pictures; give one, or a folder of them, by "
+            "--input"
+        )
+
+
+def _translating(
+    run: Run, conditions: np.ndarray, *, as_picture: bool
+) -> tuple[Callable[[], np.ndarray], Callable[[pathlib.Path, np.ndarray], None]]:
+    """Returns what draws what the conditions make of --input, and what writes it."""
+    spec = run.spec
+    images, change = given.read_pictures(FLAGS.input, spec.size, spec.channels)
+    if change:
+        print(f"note: {change}")
+    asked = Translations.of(images, conditions, spec.label_names)
+    drawn = functools.partial(draw, run.gan, run.variables, batch_size=FLAGS.batch_size)
+    if as_picture:
+        return functools.partial(asked.sheet, drawn), pictures.save_image
+    rows = Rows.of(np.tile(conditions, (len(images), 1)), spec.label_names, 1)
+
+    def each() -> np.ndarray:
+        made = asked.drawn(drawn)[:, 1:]
+        return made.reshape(-1, *made.shape[2:])
+
+    return each, functools.partial(_write, rows=rows)
 
 
 def _drawing(
@@ -168,8 +224,8 @@ def _joined(path):
     return path.reshape(-1, *path.shape[2:])
 
 
-def _rows(settings: Mapping, conditional: bool) -> Rows | None:
-    """Returns what the flags ask to be drawn, None if the model takes no labels."""
+def _conditions(settings: Mapping, conditional: bool) -> np.ndarray | None:
+    """Returns what the flags ask to be drawn [M, K], None if the model takes no labels."""
     asked = FLAGS.labels is not None or FLAGS.labels_file is not None
     if not conditional:
         if asked:
@@ -179,13 +235,11 @@ def _rows(settings: Mapping, conditional: bool) -> Rows | None:
     if FLAGS.labels is not None and FLAGS.labels_file is not None:
         raise UsageError("--labels and --labels_file both say what to draw; give one of them")
     if FLAGS.labels_file is not None:
-        conditions = data.load_conditions(FLAGS.labels_file, spec)
-    elif FLAGS.labels is not None:
-        conditions = data.parse_labels(FLAGS.labels, spec)
-    else:
-        shown = settings["data"].get("conditions", [])
-        conditions = np.array([[n in row for n in spec.label_names] for row in shown], np.float32)
-    return Rows.of(conditions, spec.label_names, FLAGS.num or 8)
+        return data.load_conditions(FLAGS.labels_file, spec)
+    if FLAGS.labels is not None:
+        return data.parse_labels(FLAGS.labels, spec)
+    shown = settings["data"].get("conditions", [])
+    return np.array([[n in row for n in spec.label_names] for row in shown], np.float32)
 
 
 @contextlib.contextmanager

@@ -58,13 +58,8 @@ class Translations(NamedTuple):
         """Returns all translations of the pictures to conditions whose entries have names."""
         return cls(images, conditions, Rows.of(conditions, names, 1).captions)
 
-    @property
-    def columns(self) -> int:
-        """Pictures in a row."""
-        return 1 + len(self.conditions)
-
     def drawn(self, drawn: Callable[..., np.ndarray]) -> np.ndarray:
-        """Returns uint8 [N, columns, H, W, C] by `drawn`, which is `draw` of a generator."""
+        """Returns uint8 [N, 1 + M, H, W, C] by `drawn`, which is `draw` of a generator."""
         count, each = len(self.images), len(self.conditions)
         made = drawn(
             count * each,
@@ -78,7 +73,8 @@ class Translations(NamedTuple):
         """Returns what `drawn` makes as one picture, with captions."""
         images = self.drawn(drawn)
         images = pictures.enlarged(images.reshape(-1, *images.shape[2:]))
-        return pictures.headed(pictures.grid(images, self.columns), ("", *self.captions))
+        captions = ("", *self.captions)
+        return pictures.headed(pictures.grid(images, len(captions)), captions)
 
 
 def generator_variables(state: GanState, *, raw: bool = False) -> Variables:

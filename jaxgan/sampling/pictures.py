@@ -70,9 +70,9 @@ def captioned(grid: np.ndarray, captions: Sequence[str]) -> np.ndarray:
 
 
 def headed(grid: np.ndarray, captions: Sequence[str]) -> np.ndarray:
-    """Writes a line of text above each column of a grid [H, W, C], upwards, as `captioned` does
-    beside rows."""
-    return np.rot90(captioned(np.rot90(grid, -1), captions))
+    """Writes a line of text above each column of a grid [H, W, C], from the top down, as
+    `captioned` does beside each row."""
+    return np.rot90(captioned(np.rot90(grid), captions[::-1]), -1)
 
 
 def _cut(text: str, font: Font, most: int) -> str:
