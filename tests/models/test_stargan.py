@@ -1,5 +1,6 @@
 """StarGAN: PyTorch's numbers, whose label is whose target, and which pictures it takes."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,8 @@ from jaxgan.core import PLAYERS, Context, Plan, init_state
 from jaxgan.data import DataSpec
 from jaxgan.errors import UsageError
 from jaxgan.models import stargan
+from jaxgan.training.loop import train
+from jaxgan.training.record import Schedule
 
 LABEL = np.eye(8, dtype=np.float32)
 
@@ -85,3 +88,20 @@ def test_a_batch_that_is_not_whole_groups_names_one_that_is():
     spec = DataSpec("data", 16, 3, "class", ("a", "b"))
     with pytest.raises(UsageError, match="batch of 20 is not whole groups of 16.*batch_size=16,"):
         stargan.make(spec, stargan.Config(), Plan(20, 1))
+
+
+@pytest.mark.slow
+def test_a_run_resumes_exactly_and_both_schedules_agree(tmp_path):
+    dataset = noise_images(12, size=8, classes=3)
+    gan = small_model("stargan", dataset)
+    gan = gan._replace(optimizers=dict.fromkeys(PLAYERS, optax.sgd(0.01)), ema=lambda step: 0.5)
+
+    def trained(steps, **options):
+        schedule = Schedule(1, 2, 2, num_samples=4)
+        return train(gan, dataset, batch_size=8, steps=steps, schedule=schedule, **options)
+
+    unbroken = trained(4)
+    trained(2, workdir=tmp_path)
+    chex.assert_trees_all_equal(trained(4, workdir=tmp_path), unbroken)
+    on_device = trained(4, on_device=True)
+    chex.assert_trees_all_close(on_device.variables, unbroken.variables, rtol=1e-3, atol=1e-5)
