@@ -13,8 +13,8 @@ names. --out=FOLDER/ writes single PNGs, and labels.csv beside them; --out=FILE.
 `images` [num, H, W, C] uint8, and `labels` [num, K]; --out=FILE.gif a walk from each of --num
 pictures to the next and back to the first. --truncation, --mix and --project are for models with
 intermediate latents w, along which these interpolate. A model that translates draws what each
-condition makes of --input, a picture or a folder of them: a row for each, which begins with the
-picture itself, and a column for each condition.
+condition makes of --input, a picture or a folder of them, or else of pictures held out of the
+training: a row for each, which begins with the picture itself, and a column for each condition.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from absl import flags
 from tqdm import tqdm
 
 from jaxgan import data
-from jaxgan.cli import features, machine, style_flags
+from jaxgan.cli import data_flags, features, machine, style_flags
 from jaxgan.core import Gan, Variables
 from jaxgan.errors import UsageError
 from jaxgan.files import whole
 from jaxgan.runs.run import Run, open_run
-from jaxgan.runs.settings import spec_of
+from jaxgan.runs.settings import pictures_of, spec_of
 from jaxgan.sampling import given, pictures, style
 from jaxgan.sampling.draw import Rows, Translations, draw, draw_latents
 from jaxgan.sampling.paths import lerp, slerp, walk
@@ -67,7 +67,9 @@ def define_flags() -> None:
         "training's sample grids show.",
     )
     flags.DEFINE_string(
-        "input", None, "A picture, or a folder of them, for a model that translates pictures."
+        "input",
+        None,
+        "A picture, or a folder of them, for a model that translates. Default: held-out ones.",
     )
     flags.DEFINE_string("labels_file", None, "What to draw: a table, a line for each condition.")
     flags.DEFINE_string("out", "samples.png", "FILE.png (a grid), FILE.npz, FILE.gif or a folder.")
@@ -140,27 +142,18 @@ def _check_input(gan: Gan) -> None:
                 f"{FLAGS.workdir} makes them of noise; leave it out"
             )
         return
-    for flag in ("interpolate", "num"):
-        if FLAGS[flag].value:
-            raise UsageError(
-                f"--{flag} is for a model that makes pictures of noise, and that of "
-                f"{FLAGS.workdir} translates them; leave it out"
-            )
-    if FLAGS.input is None:
+    if FLAGS.interpolate:
         raise UsageError(
-            f"the model of {FLAGS.workdir} translates pictures; give one, or a folder of them, by "
-            "--input"
+            f"--interpolate is for a model that makes pictures of noise, and that of "
+            f"{FLAGS.workdir} translates them; leave it out"
         )
 
 
 def _translating(
     run: Run, conditions: np.ndarray, *, as_picture: bool
 ) -> tuple[Callable[[], np.ndarray], Callable[[pathlib.Path, np.ndarray], None]]:
-    """Returns what draws what the conditions make of --input, and what writes it."""
-    spec = run.spec
-    images, change = given.read_pictures(FLAGS.input, spec.size, spec.channels)
-    if change:
-        print(f"note: {change}")
+    """Returns what draws what the conditions make of some pictures, and what writes it."""
+    spec, images = run.spec, _inputs(run)
     asked = Translations.of(images, conditions, spec.label_names)
     drawn = functools.partial(draw, run.gan, run.variables, batch_size=FLAGS.batch_size)
     if as_picture:
@@ -172,6 +165,23 @@ def _translating(
         return made.reshape(-1, *made.shape[2:])
 
     return each, functools.partial(_write, rows=rows)
+
+
+def _inputs(run: Run) -> np.ndarray:
+    """Returns the pictures of --input, or held-out ones, [N, H, W, C] uint8."""
+    spec = run.spec
+    if FLAGS.input is not None:
+        images, change = given.read_pictures(FLAGS.input, spec.size, spec.channels)
+        if change:
+            print(f"note: {change}")
+        return images[: FLAGS.num]
+    try:
+        there = pictures_of(run.settings, split="holdout", cache_dir=data_flags.cache_dir())
+    except data.DataError as error:
+        raise UsageError(
+            f"there are no held-out pictures to translate: {error}; or give pictures by --input"
+        ) from None
+    return there.images[: FLAGS.num or 8]
 
 
 def _drawing(

@@ -51,6 +51,9 @@ def test_the_grids_of_a_run_translate_held_out_pictures(trained):
     held_out = jaxgan.load_data("shapes", image_size=8, num_examples=16, split="holdout").images
     assert grid.shape[1] == columns * 66 - 2
     np.testing.assert_array_equal(grid[-64::8, :64:8], held_out[0])
+    made = _run(trained, "--num=1", f"--out={trained / 'grid.png'}")
+    assert made.status == 0, made.err
+    np.testing.assert_array_equal(_pixels(trained / "grid.png"), grid)
 
 
 def test_a_row_a_picture_a_column_a_label_the_picture_first(trained, pictures, tmp_path):
@@ -82,13 +85,11 @@ def test_a_row_a_picture_a_column_a_label_the_picture_first(trained, pictures, t
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ((), "translates pictures; give one, or a folder of them, by --input"),
         (("--input=nowhere.png",), "nowhere.png cannot be read: No such file"),
         (("--input=PICTURES/notes.txt",), "notes.txt is not a picture"),
         (("--input=PICTURES", "--labels=gray cub"), "'gray cub' (did you mean 'gray cube'?)"),
         (("--input=PICTURES", "--truncation=.5"), "--truncation works on intermediate latents"),
         (("--input=PICTURES", "--interpolate=3"), "--interpolate is for a model that makes"),
-        (("--input=PICTURES", "--num=3"), "--num is for a model that makes pictures of noise"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(trained, pictures, arguments, error):
