@@ -98,7 +98,8 @@ def ours(row: Row, images: np.ndarray) -> Side:
     labels = noise_labels(row, len(images))
     made = MODELS[row.model].make(spec, row.config(), Plan(row.batch_size, 1_000_000))
     gan = gan_at(as_stages(made, row.size, row.batch_size), 1_000_000)
-    data = batches(Dataset(spec, images, labels, "noise"), seed=0, batch_size=row.batch_size)
+    dataset = Dataset(spec, images, labels, "noise")
+    data = batches(dataset, seed=0, batch_size=row.batch_size, place=devices.shard)
     state = train.init(gan, 0)
     params = [variables["params"] for variables in state.variables.values()]
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))

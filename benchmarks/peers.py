@@ -52,6 +52,15 @@ _COURSE = {"kernel": 5, "linear_stem": True, "bias": True}
 
 _NARROW = {"channel_base": 2048, "max_width": 128}
 
+_TRANSLATING = {  # those of the small recipe
+    "width": 16,
+    "blocks": 3,
+    "discriminator_width": 24,
+    "n_critic": 2,
+    "learning_rate": 5e-4,
+    "ema_half_life": 5000.0,
+}
+
 ROWS = {
     "gan_mnist": Row("gan", {}, 28, 1, 100),
     "dcgan_64_b32": Row("dcgan", _COURSE, 64, 3, 32),
@@ -65,9 +74,7 @@ ROWS = {
     "sagan_64_w16": Row("sagan", {"width": 16}, 64, 3, 32, "class", 10),
     "progan_32": Row("progan", {"start_size": 32, "width": 64}, 32, 3, 16),
     "stylegan2_64": Row("stylegan2", _NARROW, 64, 3, 8, cycle=16),
-    "stargan_64_w32": Row(
-        "stargan", {"width": 32, "discriminator_width": 32}, 64, 3, 16, "class", 12
-    ),
+    "stargan_64_w16": Row("stargan", _TRANSLATING, 64, 3, 16, "class", 12),
     "improved_mnist": Row("improved", {}, 28, 1, 64, "class", 10),
 }
 
