@@ -116,8 +116,8 @@ class Gan(NamedTuple):
     """A whole method: pure functions and numbers.
 
     A Gan with `targets` translates: its `generate` turns the batch's pictures into others that show
-    the batch's labels. In training those are `targets` of the pictures' own labels [B, K] and the
-    keys [B] that `generate` has; in use the caller's.
+    the batch's labels. In training these are `targets` of the pictures' own labels [B, K] and of
+    the keys [B] that `generate` has; in use the caller's.
     """
 
     init: Callable[[Array], Mapping[str, Variables]]  # key -> variables of both players
@@ -126,12 +126,12 @@ class Gan(NamedTuple):
     updates: tuple[Update, ...]
     optimizers: Mapping[str, optax.GradientTransformation]
     latent: Callable[[Array], Array] | None = None  # keys [B] -> [B, Z], as `generate` draws them
-    targets: Callable[[Array, Array], Array] | None = None  # see below
     prepare: Callable[[Batch, Context], Batch] = _unchanged  # real images as D sees them
     memory: Mapping[str, PyTree] = MappingProxyType({})
     ema: optax.Schedule = _no_average  # step -> decay; 0 keeps the last weights
     conditional: bool = False  # `generate` needs the batch's labels
     style: Style | None = None  # where there is a w between the latent and the image
+    targets: Callable[[Array, Array], Array] | None = None  # where pictures are translated
 
 
 class GanState(struct.PyTreeNode):

@@ -133,19 +133,17 @@ def _checked_out() -> pathlib.Path:
 
 
 def _check_input(gan: Gan) -> None:
-    """Raises UsageError if pictures are given to a model that takes none, or the other way round,
-    or what is asked for has no meaning for it."""
-    if gan.targets is None:
-        if FLAGS.input is not None:
-            raise UsageError(
-                f"--input={FLAGS.input} is for a model that translates pictures, and that of "
-                f"{FLAGS.workdir} makes them of noise; leave it out"
-            )
-        return
-    if FLAGS.interpolate:
+    """Raises UsageError if pictures are given to a model that makes them of noise, or paths between
+    latents are asked of one that translates."""
+    if gan.targets is None and FLAGS.input is not None:
         raise UsageError(
-            f"--interpolate is for a model that makes pictures of noise, and that of "
-            f"{FLAGS.workdir} translates them; leave it out"
+            f"--input={FLAGS.input} is for a model that translates pictures, and that of "
+            f"{FLAGS.workdir} makes them of noise; leave it out"
+        )
+    if gan.targets is not None and FLAGS.interpolate:
+        raise UsageError(
+            f"--interpolate={FLAGS.interpolate} walks between latents, and the model of "
+            f"{FLAGS.workdir} translates pictures; leave it out"
         )
 
 

@@ -89,7 +89,7 @@ def test_a_row_a_picture_a_column_a_label_the_picture_first(trained, pictures, t
         (("--input=PICTURES/notes.txt",), "notes.txt is not a picture"),
         (("--input=PICTURES", "--labels=gray cub"), "'gray cub' (did you mean 'gray cube'?)"),
         (("--input=PICTURES", "--truncation=.5"), "--truncation works on intermediate latents"),
-        (("--input=PICTURES", "--interpolate=3"), "--interpolate is for a model that makes"),
+        (("--input=PICTURES", "--interpolate=3"), "--interpolate=3 walks between latents"),
     ],
 )
 def test_what_does_not_go_together_is_one_line(trained, pictures, arguments, error):
