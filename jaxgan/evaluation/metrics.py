@@ -36,6 +36,16 @@ class Setup(NamedTuple):
     asked: bool  # whether the generator is told what to draw
     same_labels: bool  # whether the network's labels are the data's
     latents: bool  # whether the generator draws from latents
+    translates: bool = False  # whether it turns pictures into others
+    labels: tuple[int, ...] = ()  # which of the data's have pictures enough for a full rank
+
+
+class Changes(NamedTuple):
+    """How far N pictures are from what was made of them: mean absolute differences of pixels in
+    [-1, 1], each [N]."""
+
+    translated: np.ndarray  # from their translations
+    reconstructed: np.ndarray  # from these translated back
 
 
 class Comparison(NamedTuple):
@@ -46,6 +56,9 @@ class Comparison(NamedTuple):
     fake: Reading
     seed: int
     path_lengths: Callable[[], np.ndarray]
+    changes: Callable[[], Changes] | None = None
+    labels: tuple[int, ...] = ()  # as in `Setup`
+    label_names: tuple[str, ...] = ()  # the data's
 
 
 class Need(NamedTuple):
@@ -82,6 +95,29 @@ def _frechet(seen: Comparison) -> Mapping[str, Measured]:
     )
     name = "fid" if _is_inception(seen.network) else f"{seen.network.name}_frechet"
     return {name: bounds._replace(value=frechet_distance(real, seen.fake.moments))}
+
+
+def _frechet_by_label(seen: Comparison) -> Mapping[str, Measured]:
+    """The Fréchet distance of the pictures asked to show a label from the real ones that do."""
+
+    def showing(reading, label):
+        return Moments.of(reading.features[reading.labels[: len(reading.features), label] > 0])
+
+    return {
+        f"{seen.label_names[label]}_{seen.network.name}_frechet": Measured(
+            frechet_distance(showing(seen.real, label), showing(seen.fake, label))
+        )
+        for label in seen.labels
+    }
+
+
+def _changes(seen: Comparison) -> Mapping[str, Measured]:
+    """How far pictures are from their translations, and from these translated back."""
+    translated, reconstructed = seen.changes()
+    return {
+        "translation_distance": _mean(translated, seen.seed),
+        "reconstruction_distance": _mean(reconstructed, seen.seed),
+    }
 
 
 def _kid(seen: Comparison) -> Mapping[str, Measured]:
@@ -177,7 +213,7 @@ CLASSES = Need(
 )
 ASKED = Need(
     lambda setup: setup.asked,
-    "accuracy compares pictures with the labels that they were asked to show, and this model takes "
+    "{metric} compares pictures with the labels that they were asked to show, and this model takes "
     "none; train one that does",
 )
 SAME_LABELS = Need(
@@ -186,6 +222,15 @@ SAME_LABELS = Need(
     "with train_classifier.py",
 )
 LATENTS = Need(lambda setup: setup.latents, "ppl walks between latents, and this model maps images")
+TRANSLATES = Need(
+    lambda setup: setup.translates,
+    "{metric} compares pictures with their translations, and this model makes them of noise",
+)
+LABELS_OF_FULL_RANK = Need(
+    lambda setup: bool(setup.labels),
+    "{metric} needs at least {full_rank} pictures of a label on either side, one more than "
+    "features, and no label has so many; take more",
+)
 STACKED_DIGITS = Need(
     lambda setup: setup.network.name == "classifier_each_channel",
     "modes are those of stacked_mnist as a classifier of MNIST reads them; train on that data set, "
@@ -201,13 +246,17 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "prdc": Metric(_prdc, (_pictures(100),)),
         "accuracy": Metric(_accuracy, (ASKED, SAME_LABELS)),
         "ppl": Metric(_ppl, (LATENTS,)),
+        "changes": Metric(_changes, (TRANSLATES,)),
+        "frechet_by_label": Metric(_frechet_by_label, (ASKED, LABELS_OF_FULL_RANK)),
         "modes": Metric(_modes, (STACKED_DIGITS,)),
     }
 )
 USUAL = ("frechet", "kid", "is", "prdc", "accuracy")
 """What is measured when nothing is asked for, as far as it can be."""
+TRANSLATION = ("changes", "frechet_by_label")
+"""And of models that translate."""
 
 
 def higher_is_better(name: str) -> bool:
     """Whether a number of this name is to be large."""
-    return not name.endswith(("fid", "kid", "frechet", "path_length", "divergence"))
+    return not name.endswith(("fid", "kid", "frechet", "distance", "path_length", "divergence"))

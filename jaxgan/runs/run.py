@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ from jaxgan.runs import settings as described
 from jaxgan.runs import train as trained
 from jaxgan.runs.settings import Model
 from jaxgan.sampling import style
-from jaxgan.sampling.draw import draw, draw_latents, generator_variables
+from jaxgan.sampling.draw import Translations, draw, draw_latents, generator_variables
 from jaxgan.stages import Stages, at_step, gan_at, template
 from jaxgan.training import workdir as workdirs
 from jaxgan.training.checkpoint import Checkpointer
@@ -112,6 +113,29 @@ class Run:
             w=w,
             batch_size=batch_size,
         )
+
+    def translate(
+        self,
+        images: np.ndarray,
+        labels: str | np.ndarray | None = None,
+        *,
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """Returns uint8 [N, M, H, W, C]: what each of M conditions makes of each of N pictures.
+
+        Args:
+          images: uint8 [N, H, W, C], of the run's size.
+          labels: conditions as `labels` takes them, or vectors [M, K]; None for those of the run's
+            sample grids.
+          batch_size: pictures computed at a time.
+
+        Raises:
+          UsageError: if the method makes pictures of noise.
+        """
+        vectors = labels if isinstance(labels, np.ndarray) else self.labels(labels)
+        asked = Translations.of(images, vectors, self.spec.label_names)
+        drawn = functools.partial(draw, self.gan, self.variables, batch_size=batch_size)
+        return asked.drawn(drawn)[:, 1:]
 
     def latents(self, num: int = 64, *, seed: int = 0) -> np.ndarray:
         """Returns the latents [num, Z] float32 that `sample` draws for the same seed."""

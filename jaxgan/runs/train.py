@@ -185,7 +185,10 @@ def begin(
       UsageError, CheckpointError, NonFiniteError, Stopped: as `loop.train` does.
     """
     _, stages, dataset, workdir, steps, on_device, options, settings = prepared
-    start = None
+    start = inputs = None
+    if stages[0].gan.targets is not None:
+        say = print if progress and devices.is_main() else _unsaid
+        inputs = readers.inputs_of(dataset, say=say).images
     if options.init_from:
         start = functools.partial(finetune.start_from, options.init_from, settings=settings)
     return loop.train(
@@ -205,6 +208,7 @@ def begin(
         if options.evaluate_every
         else None,
         begins=begins,
+        inputs=inputs,
         progress=progress,
     )
 

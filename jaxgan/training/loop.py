@@ -19,7 +19,7 @@ from jaxgan.bars import bar
 from jaxgan.core import Array, Gan, GanState, draws, init_state
 from jaxgan.data import Dataset, batches, conditions_to_show
 from jaxgan.errors import AdviceError
-from jaxgan.sampling.draw import Rows
+from jaxgan.sampling.draw import Rows, Translations
 from jaxgan.stages import (
     Span,
     Stage,
@@ -210,6 +210,7 @@ def train(
     start: Callable[[GanState], GanState] | None = None,
     after_save: AfterSave | None = None,
     begins: Callable[[GanState], None] | None = None,
+    inputs: np.ndarray | None = None,
     progress: bool = True,
 ) -> GanState:
     """Trains until `steps` iterations are done; goes on from the workdir's last checkpoint.
@@ -235,6 +236,8 @@ def train(
       after_save: what is done with the saved state every `schedule.evaluate_every` steps and at
         the end, such as an `EvaluateSaved`.
       begins: is called with the state from which the run begins or goes on.
+      inputs: what sample grids translate, uint8 [N, H, W, C], if the method translates; None for
+        the first of the pictures.
       progress: whether to draw a progress bar, and to say what is waited for.
 
     Returns:
@@ -250,7 +253,7 @@ def train(
     stages = as_stages(gan, dataset.spec.size, batch_size)
     check_batches(stages, dataset, micro_batches)
     with contextlib.ExitStack() as stack:
-        rows = shown_rows(stages, dataset, schedule.num_samples)
+        rows = shown_rows(stages, dataset, schedule.num_samples, inputs)
         record = stack.enter_context(
             Record(stages, workdir, schedule, seed, settings, rows, after_save, dataset)
         )
@@ -333,12 +336,21 @@ def train(
         return state
 
 
-def shown_rows(stages: Stages, dataset: Dataset, num: int) -> Rows | None:
-    """Returns what a sample grid of `num` pictures shows in its rows; None without labels."""
-    if not stages[0].gan.conditional:
+def shown_rows(
+    stages: Stages, dataset: Dataset, num: int, inputs: np.ndarray | None = None
+) -> Rows | Translations | None:
+    """Returns what a sample grid of about `num` pictures shows in its rows; None without labels.
+
+    A Gan that translates shows what it makes of `inputs`, or of the first pictures of the data.
+    """
+    gan, names = stages[0].gan, dataset.spec.label_names
+    if not gan.conditional:
         return None
     conditions = conditions_to_show(dataset, num)
-    return Rows.of(conditions, dataset.spec.label_names, max(1, num // len(conditions)))
+    if gan.targets is None:
+        return Rows.of(conditions, names, max(1, num // len(conditions)))
+    images = dataset.images if inputs is None else inputs
+    return Translations.of(images[: max(1, num // (1 + len(conditions)))], conditions, names)
 
 
 class _Watch:

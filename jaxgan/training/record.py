@@ -18,7 +18,7 @@ from jaxgan.errors import UsageError
 from jaxgan.processes import from_process_0
 from jaxgan.remote import AddressError
 from jaxgan.sampling import pictures
-from jaxgan.sampling.draw import Rows, draw, generator_variables
+from jaxgan.sampling.draw import Rows, Translations, draw, generator_variables
 from jaxgan.stages import Stages, gan_at, template
 from jaxgan.training import curves
 from jaxgan.training import workdir as workdirs
@@ -84,7 +84,7 @@ class Record:
         schedule: Schedule,
         seed: int,
         settings: Mapping[str, Any],
-        rows: Rows | None = None,
+        rows: Rows | Translations | None = None,
         after_save: AfterSave | None = None,
         dataset: Dataset | None = None,
     ) -> None:
@@ -260,10 +260,7 @@ class Record:
         drawn = functools.partial(draw, gan, variables, seed=self._seed, step=step)
         if self._rows is None:
             return pictures.grid(pictures.enlarged(drawn(self._schedule.num_samples)))
-        label = self._rows.label
-        images = pictures.enlarged(drawn(len(label), label=label))
-        grid = pictures.grid(images, self._rows.columns)
-        return pictures.captioned(grid, self._rows.captions)
+        return self._rows.sheet(drawn)
 
     def save(self, step: int, state: GanState) -> None:
         """Saves a checkpoint in the background."""

@@ -17,7 +17,7 @@ from jaxgan.evaluation.networks import random_features
 from jaxgan.evaluation.networks.network import features_of
 from jaxgan.models import stylegan2
 from jaxgan.runs.train import Options, prepare
-from jaxgan.sampling import project, style
+from jaxgan.sampling import given, project, style
 from jaxgan.sampling.draw import draw, draw_latents
 from jaxgan.sampling.paths import lerp, walk
 from jaxgan.training.loop import init
@@ -150,19 +150,19 @@ def test_a_picture_of_the_model_is_found(features):
 def test_a_picture_to_project_becomes_one_of_the_models(tmp_path):
     path = tmp_path / "x.png"
     Image.new("RGB", (30, 20), (200, 100, 0)).save(path)
-    image, change = project.read_target(path, 8, 3)
+    image, change = given.read_picture(path, 8, 3)
     assert image.shape == (8, 8, 3) and (image == [200, 100, 0]).all()
     assert change == f"{path} has 30x20 pixels; its central square is resized to 8x8"
-    assert project.read_target(path, 8, 1)[0].shape == (8, 8, 1)
+    assert given.read_picture(path, 8, 1)[0].shape == (8, 8, 1)
     Image.fromarray(image).save(path)
-    same, change = project.read_target(path, 8, 3)
+    same, change = given.read_picture(path, 8, 3)
     np.testing.assert_array_equal(same, image)
     assert not change
     path.write_text("no picture")
     with pytest.raises(UsageError, match="x.png is not a picture"):
-        project.read_target(path, 8, 3)
+        given.read_picture(path, 8, 3)
     with pytest.raises(UsageError, match="y.png cannot be read: No such file"):
-        project.read_target(tmp_path / "y.png", 8, 3)
+        given.read_picture(tmp_path / "y.png", 8, 3)
 
 
 # The script
