@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers import SEED, share_mixed
 
 from jaxgan.core import Context, Plan, example_keys, init_state

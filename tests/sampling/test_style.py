@@ -131,9 +131,7 @@ def test_a_mixing_grid_has_its_sources_at_the_edges():
 def test_a_picture_of_the_model_is_found(features):
     start, wanted = style.map_latents(GAN, VARIABLES, LATENT[:2], LABEL[:2], psi=0.0), W[:1]
     (target,) = draw(style.from_w(GAN), VARIABLES, 1, w=wanted)
-    found = project.project(
-        GAN, VARIABLES, target, start[0], features=features, steps=60, stages=3
-    )
+    found = project.project(GAN, VARIABLES, target, start[0], features=features, steps=60, stages=3)
     assert found.pictures.shape == (3, 8, 8, 3) and found.pictures.dtype == np.uint8
     (average,) = draw(style.from_w(GAN), VARIABLES, 1, w=start[:1])
     np.testing.assert_array_equal(found.pictures[0], average)
