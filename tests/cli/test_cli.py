@@ -807,7 +807,8 @@ def test_a_cluster_is_joined_without_a_flag(tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "cluster", lambda: "Slurm")
     told = run("train", *TINY, "--steps=0", f"--workdir={tmp_path}/b")
     assert joined == [(None, None, None, 120)]
-    assert told.out.startswith("process 0 of 1 (Slurm)\n")
+    nothing = "--steps=0: nothing was trained, and nothing written"
+    assert told.out == f"process 0 of 1 (Slurm)\n{nothing}\n"
 
 
 def test_warnings_are_sentences(tmp_path):
