@@ -10,7 +10,7 @@ import ctypes
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -27,16 +27,17 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def check_divisible(batch_size: int, micro_batches: int = 1) -> None:
+def check_divisible(batch_size: int, micro_batches: int = 1, count: int | None = None) -> None:
     """Raises UsageError unless every device gets the same number of examples, for every one of the
-    pieces in which it looks at them."""
+    pieces in which it looks at them; `count` is of devices that are not this run's."""
     if micro_batches < 1:
         raise UsageError(f"gradients are averaged over at least 1 micro-batch, not {micro_batches}")
-    devices = jax.device_count() * micro_batches
+    count = count or jax.device_count()
+    devices = count * micro_batches
     if batch_size <= 0 or batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
         near = f"{below} or {above}" if below > 0 else f"{max(above, devices)}"
-        among = f"{jax.device_count()} devices"
+        among = f"{count} devices"
         among += f" and {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise UsageError(
             f"a batch of {batch_size} cannot be divided among {among}; try --batch_size={near}"
@@ -49,22 +50,27 @@ def process_part(batch_size: int) -> slice:
     return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
 
 
-def pmap(step: Callable) -> Callable:
+def pmap(step: Callable, on: Sequence[jax.Device] | None = None) -> Callable:
     """Compiles (state, batch, rng) -> (state, metrics) over all devices.
 
     State, key and results are replicated, the batch comes from `shard`, the old state's buffers
-    are given away.
+    are given away. `on` names other devices, which need not be there if nothing is called.
     """
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0)
+    return _pmap(step, (None, 0, None), on)
 
 
-def pmap_block(run: Callable, resident: bool) -> Callable:
+def pmap_block(run: Callable, resident: bool, on: Sequence[jax.Device] | None = None) -> Callable:
     """Compiles (state, feed, index, data, count, rng) -> (state, metrics) over all devices.
 
     As `pmap` does it; feed and index come split, and so do the data unless they are resident.
     """
     axes = (None, 0, 0, None if resident else 0, None, None)
-    return jax.pmap(run, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=0)
+    return _pmap(run, axes, on)
+
+
+def _pmap(function, axes, on):
+    about = {"axis_name": AXIS, "in_axes": axes, "out_axes": None, "devices": on}
+    return jax.pmap(function, **about, donate_argnums=0)
 
 
 def replicated_jit(function: Callable) -> Callable:
@@ -72,8 +78,8 @@ def replicated_jit(function: Callable) -> Callable:
     return jax.jit(function, donate_argnums=0)
 
 
-def _everywhere():
-    mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
+def _everywhere(on=None):
+    mesh = jax.sharding.Mesh(np.array(on or jax.devices()), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
@@ -83,6 +89,13 @@ def replicate(tree: PyTree) -> PyTree:
     Without it the second call of a step would compile again.
     """
     return jax.device_put(tree, _everywhere())
+
+
+def shapes(tree: PyTree, on: Sequence[jax.Device] | None = None) -> PyTree:
+    """Returns the shapes of a tree, as of arrays that `replicate` copies; `on` names devices that
+    are not this run's."""
+    place = _everywhere(on)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
 
 
 def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
@@ -137,6 +150,13 @@ def memory() -> int:
     if container.exists() and (text := container.read_text().strip()).isdecimal():
         limits.append(int(text))
     return min(limits) // jax.local_device_count()
+
+
+def bytes_of(compiled: jax.stages.Compiled) -> int:
+    """Returns how many bytes of a device's memory a program takes while it runs."""
+    memory = compiled.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return held + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
 
 def keep_freed_memory() -> bool:
