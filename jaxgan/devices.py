@@ -18,6 +18,9 @@ import numpy as np
 from jaxgan.core import AXIS, PyTree
 from jaxgan.errors import UsageError
 
+DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
+"""Flags of XLA: sums in a fixed order, and no choice of kernels by measuring them."""
+
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
@@ -138,6 +141,22 @@ def spreading(size: int | None) -> jax.sharding.Sharding:
     """Returns how `spread` places arrays [size, ...]; None for what `copies` does."""
     even = size is not None and size % jax.local_device_count() == 0
     return _here((AXIS,) if even else ())
+
+
+def be_deterministic() -> None:
+    """Lets GPUs compute the same bits every time; must come before anything asks for devices."""
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} {DETERMINISTIC}".strip()
+
+
+def check_deterministic() -> None:
+    """Raises UsageError if there are GPUs here that may compute other bits every time."""
+    given = os.environ.get("XLA_FLAGS", "").split()
+    if jax.devices()[0].platform == "gpu" and not {*DETERMINISTIC.split()} <= {*given}:
+        raise UsageError(
+            "--deterministic must be known before JAX starts; begin with "
+            "os.environ['XLA_FLAGS'] = jaxgan.devices.DETERMINISTIC"
+        )
 
 
 def memory() -> int:

@@ -20,7 +20,7 @@ from jaxgan.cli import data_flags, features, machine, words
 from jaxgan.cli.overrides import override
 from jaxgan.errors import UsageError
 from jaxgan.models import MODELS
-from jaxgan.precision import PRECISIONS
+from jaxgan.precision import MATMUL_PRECISIONS, PRECISIONS, multiplying
 from jaxgan.processes import from_process_0
 from jaxgan.runs import readers, settings
 from jaxgan.runs import sweep as sweeping
@@ -80,6 +80,18 @@ def define_flags() -> None:
         PRECISIONS,
         "Of the networks; weights, statistics and losses keep 32 bits.",
     )
+    flags.DEFINE_enum(
+        "matmul_precision",
+        "default",
+        MATMUL_PRECISIONS,
+        "How float32 is multiplied. The default is the device's own: bfloat16 on TPUs, TF32 on "
+        "GPUs, all bits on CPUs, which highest asks for everywhere.",
+    )
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "Let GPUs compute the same bits every time, as TPUs and CPUs do; slower.",
+    )
     flags.DEFINE_integer(
         "gradient_accumulation",
         1,
@@ -137,6 +149,8 @@ def define_flags() -> None:
 def main(argv: Sequence[str]) -> None:
     with machine.started(argv):
         _check_together()
+        if FLAGS.deterministic:
+            devices.be_deterministic()
         machine.start_machine(compiles_only=FLAGS.target is not None)
         run()
 
@@ -185,9 +199,10 @@ def run() -> None:
             on_device=prepared.on_device if target is None else options.schedule != "host",
             target=target,
         )
-        for line in lines:
-            if devices.is_main():
-                print(line, flush=True)
+        with multiplying(options.matmul_precision):
+            for line in lines:
+                if devices.is_main():
+                    print(line, flush=True)
         return
 
     def begins(state):
