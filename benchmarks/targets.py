@@ -26,7 +26,7 @@ import optax
 from absl import app, flags
 
 from jaxgan import devices
-from jaxgan.core import AXIS, Plan, init_state
+from jaxgan.core import Plan, init_state
 from jaxgan.data import DataSpec
 from jaxgan.layers import resample
 from jaxgan.layers.conv import conv_transpose
@@ -34,9 +34,9 @@ from jaxgan.layers.grouped import grouped_conv
 from jaxgan.models import MODELS
 from jaxgan.precision import with_precision
 from jaxgan.stages import Stage, as_stages
-from jaxgan.step import update_step
 from jaxgan.training import targets
 from jaxgan.training.check import examples
+from jaxgan.training.dry_run import lowered_cost
 from jaxgan.training.loop import compile_program
 
 flags.DEFINE_list("parts", ["flop", "updates", "layers"], "What is shown.")
@@ -92,16 +92,9 @@ def flop() -> Iterator[list[str]]:
             spec, found = stages(model, paper, "bfloat16")
             for stage in found:
                 gan, size, batch_size, _ = stage
-                key = jax.eval_shape(lambda: jax.random.key(0))
-                state = jax.eval_shape(functools.partial(init_state, gan), key)
-                batch, each, total = examples(spec, batch_size), [], 0.0
+                each, total = [], 0.0
                 for number, update in enumerate(gan.updates):
-                    step = update_step(gan, number)
-                    step = jax.vmap(step, in_axes=(None, 0, None), out_axes=None, axis_name=AXIS)
-                    lowered = (
-                        jax.jit(step).trace(state, batch, key).lower(lowering_platforms=("tpu",))
-                    )
-                    cost = lowered.cost_analysis()["flops"] / 1e12
+                    cost = lowered_cost(gan, number, spec, batch_size, "tpu")["flops"] / 1e12
                     often = f" x{update.repeat}" * (update.repeat > 1)
                     often += f" /{update.every}" * (update.every > 1)
                     each.append(f"{update.player[0].upper()} {cost:.2g}{often}")

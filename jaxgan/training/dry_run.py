@@ -6,13 +6,13 @@ import contextlib
 import functools
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 
 import jax
 
 from jaxgan import devices
-from jaxgan.core import AXIS, Stage, images_drawn, init_state
-from jaxgan.data import Dataset, batches
+from jaxgan.core import AXIS, Gan, Stage, images_drawn, init_state
+from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.stages import Stages, spans
 from jaxgan.step import update_step
 from jaxgan.training import blocks, targets
@@ -87,6 +87,27 @@ def dry_run(
         yield f"{steps:,} steps take about {_duration(total if steps else 0)}"
 
 
+def lowered_cost(
+    gan: Gan, number: int, spec: DataSpec, size: int, platform: str, micro_batches: int = 1
+) -> Mapping[str, float]:
+    """Returns what an update costs a device before it is optimized, by the names of XLA.
+
+    Args:
+      gan: the method.
+      number: the update's.
+      spec: of the pictures.
+      size: examples that the device looks at.
+      platform: "cpu", "cuda" or "tpu"; no compiler for it need be there.
+      micro_batches: in how many pieces.
+    """
+    step = update_step(gan, number, micro_batches)
+    alone = jax.vmap(step, in_axes=(None, 0, None), out_axes=None, axis_name=AXIS)
+    key = jax.random.key(0)
+    state = jax.eval_shape(functools.partial(init_state, gan), key)
+    traced = jax.jit(alone).trace(state, examples(spec, size), key)
+    return traced.lower(lowering_platforms=(platform,)).cost_analysis()
+
+
 def _cost_of(
     stage: Stage, dataset: Dataset, micro_batches: int, on_device: bool, where: Target
 ) -> Generator[str, None, tuple[int, float | None]]:
@@ -105,11 +126,14 @@ def _cost_of(
     for number, update in enumerate(gan.updates):
         compiled = _compiled(program.updates[number], state, batch, key)
         needed, took = devices.bytes_of(compiled), where.seconds(compiled)
-        cost = compiled.cost_analysis() or _by_lowering(gan, number, micro_batches, state, batch)
+        # After CUDA's compiler has optimized a program, it does not say.
+        cost = compiled.cost_analysis() or lowered_cost(
+            gan, number, dataset.spec, batch_size // count, "cuda", micro_batches
+        )
         facts = [f"{cost['flops'] / 1e9:.3g} GFLOP", f"{needed / 2**20:,.0f} MiB"]
         if took is not None:
             facts += [f"{cost['bytes accessed'] / 1e9:.3g} GB accessed", f"{took * 1e3:.3g} ms"]
-        facts += (f"{count} {name}" for name, count in targets.collectives(compiled).items())
+        facts += (f"{times} {name}" for name, times in targets.collectives(compiled).items())
         yield f"{_describe(update)}: {', '.join(facts)}"
         most = max(most, needed)
         if took is not None:
@@ -132,15 +156,6 @@ def _cost_of(
 
 def _compiled(function, *arguments):
     return function.lower(*arguments).compile()
-
-
-def _by_lowering(gan, number, micro_batches, state, batch):
-    """What an update costs on CUDA before it is optimized; afterwards its compiler does not say."""
-    step = update_step(gan, number, micro_batches)
-    alone = jax.vmap(step, in_axes=(None, 0, None), out_axes=None, axis_name=AXIS)
-    batch = {n: jax.ShapeDtypeStruct((1, *x.shape[1:]), x.dtype) for n, x in batch.items()}
-    traced = jax.jit(alone).trace(state, batch, jax.random.key(0))
-    return traced.lower(lowering_platforms=("cuda",)).cost_analysis()
 
 
 def _measured(
