@@ -76,11 +76,10 @@ def dry_run(
             second = _measured(stage, dataset, seed, micro_batches, on_device)
         if second is not None:
             drawn = images_drawn(stage.gan, stage.batch_size, 1)
+            by = "" if target is None else ", by its compiler's estimate"
             yield (
                 f"{second:.3g} s a step, {drawn / second:,.0f} images/s, "
-                f"{second * 1000 / drawn:.3g} s/kimg on {where.name}, batch {stage.batch_size}"
-                + ", by its compiler's estimate"
-                * (target is not None)
+                f"{second * 1000 / drawn:.3g} s/kimg on {where.name}, batch {stage.batch_size}{by}"
             )
             total += (end - first) * second
     if total:
