@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jax.experimental import topologies
@@ -114,12 +114,11 @@ def _tpu(name, kind, sides):
     }
     for variable, value in about.items():
         os.environ.setdefault(variable, value)
-    options: dict[str, Any] = {}
-    if set(sides) == {"1", "x"}:  # one chip, which is no host's usual share
-        options["chips_per_host_bounds"] = (1, 1, 1)
+    # One chip is no host's usual share.
+    alone = {"chips_per_host_bounds": (1, 1, 1)} if set(sides) == {"1", "x"} else {}
     try:
         found = topologies.get_topology_desc(
-            platform="tpu", topology_name=f"{kind}:{sides}", **options
+            platform="tpu", topology_name=f"{kind}:{sides}", **alone
         )
     except jax.errors.JaxRuntimeError as error:
         if "INVALID_ARGUMENT" not in str(error):
