@@ -70,6 +70,7 @@ PAPERS = {
     "progan": [Paper(64)],
     "stylegan": [Paper(64)],
     "stylegan2": [Paper(64, batch_size=32), Paper(256, batch_size=32)],
+    "stargan": [Paper(128, 3, 5, batch_size=16)],
     "r3gan": [Paper(64, batch_size=32), Paper(256, batch_size=32)],
 }
 
