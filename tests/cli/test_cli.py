@@ -797,6 +797,17 @@ def test_the_devices_schedule_is_kept(tmp_path):
     assert refused.status == 1 and "schedule was device and is now host" in refused.err
 
 
+def test_how_a_run_multiplies_is_kept(tmp_path):
+    first = ["train", *TINY, f"--workdir={tmp_path}/run"]
+    assert run(*first, "--steps=1", "--matmul_precision=highest", "--deterministic").status == 0
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert settings["matmul_precision"] == "highest" and settings["deterministic"] is True
+    refused = run(*first, "--steps=2")
+    assert refused.status == 1
+    assert "matmul_precision was highest and is now default" in refused.err
+    assert "deterministic was true and is now false" in refused.err
+
+
 # The machine.
 
 
