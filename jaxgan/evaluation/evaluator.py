@@ -18,6 +18,7 @@ from jaxgan.data import Dataset, digest
 from jaxgan.evaluation.distances.frechet import Moments, merge
 from jaxgan.evaluation.distances.path_length import path_lengths
 from jaxgan.evaluation.history import Entry, Measured
+from jaxgan.evaluation.label_errors import names_classes, wrong
 from jaxgan.evaluation.metrics import METRICS, Changes, Comparison, Setup, obstacle
 from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.protocol import Protocol
@@ -29,7 +30,7 @@ from jaxgan.sampling.draw import (
     generator_variables,
 )
 from jaxgan.sampling.paths import slerp
-from jaxgan.stages import Stages, gan_at
+from jaxgan.stages import Stages, gan_at, saved_stage
 
 KEPT = 50_000  # features that are kept one by one; the moments are of all
 NO_LABELS, AS_IN_DATA = "none", "the data's labels"  # what a protocol says of the conditions
@@ -185,6 +186,7 @@ class Evaluator:
       seed: chooses the latents.
       batch_size: pictures computed at a time.
       progress: whether to show how far it is.
+      held_out: pictures of the same kind that training has not seen.
       images_kept: how many of the drawn pictures an evaluation keeps to be looked at.
     """
 
@@ -200,6 +202,7 @@ class Evaluator:
     seed: int = 0
     batch_size: int = 64
     progress: bool = False
+    held_out: Dataset | None = None
     images_kept: int = 1000
 
     def __call__(self, state: GanState, *, raw: bool = False) -> Evaluation:
@@ -237,6 +240,7 @@ class Evaluator:
             self.seed,
             path_lengths=lengths,
             changes=changes,
+            label_errors=functools.partial(self._label_errors, state),
             labels=self._labels_of_full_rank(),
             label_names=self.dataset.spec.label_names,
         )
@@ -249,6 +253,7 @@ class Evaluator:
 
     def obstacles(self) -> Mapping[str, str]:
         """Returns why a metric is not measured, for each that cannot be."""
+        gan = gan_at(self.stages, 0)
         setup = Setup(
             self.network,
             len(self.reference.moments.mean) + 1,
@@ -256,9 +261,11 @@ class Evaluator:
             self.num,
             asked=self.labels is not None,
             same_labels=self.network.label_names == self.dataset.spec.label_names,
-            latents=gan_at(self.stages, 0).latent is not None,
+            latents=gan.latent is not None,
             translates=self.inputs is not None,
             labels=self._labels_of_full_rank(),
+            names_classes="errors" in self.metrics and names_classes(gan, self.dataset.spec),
+            held_out=self.held_out is not None and self.held_out.labels is not None,
         )
         found = {name: obstacle(name, setup) for name in self.metrics}
         return {name: why for name, why in found.items() if why is not None}
@@ -285,6 +292,10 @@ class Evaluator:
         there = drawn(image=start, label=self.labels[:count])
         back = drawn(image=there, label=shown)
         return Changes(_apart(start, there), _apart(start, back))
+
+    def _label_errors(self, state: GanState) -> Mapping[str, np.ndarray]:
+        stage = self.stages[saved_stage(self.stages, int(state.step))]
+        return wrong(stage.gan, state, self.held_out, stage.batch_size)
 
     def _path_lengths(self, variables: Variables, step: int) -> np.ndarray:
         gan = gan_at(self.stages, step)

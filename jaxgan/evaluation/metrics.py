@@ -37,6 +37,8 @@ class Setup(NamedTuple):
     same_labels: bool  # whether the network's labels are the data's
     latents: bool  # whether the generator draws from latents
     translates: bool = False  # whether it turns pictures into others
+    names_classes: bool = False  # whether the discriminator does, of the data's
+    held_out: bool = False  # whether there are labeled pictures that training has not seen
     labels: tuple[int, ...] = ()  # which of the data's have pictures enough for a full rank
 
 
@@ -57,6 +59,7 @@ class Comparison(NamedTuple):
     seed: int
     path_lengths: Callable[[], np.ndarray]
     changes: Callable[[], Changes] | None = None
+    label_errors: Callable[[], Mapping[str, np.ndarray]] | None = None
     labels: tuple[int, ...] = ()  # as in `Setup`
     label_names: tuple[str, ...] = ()  # the data's
 
@@ -159,6 +162,13 @@ def _ppl(seen: Comparison) -> Mapping[str, Measured]:
     return {f"{seen.network.name}_path_length": _mean(seen.path_lengths(), seen.seed)}
 
 
+def _errors(seen: Comparison) -> Mapping[str, Measured]:
+    """The share of held-out pictures whose class the discriminator does not name, by its averaged
+    weights, if it has such, and by its last ones."""
+    found = seen.label_errors()
+    return {f"{weights}_test_error": _mean(wrong, seen.seed) for weights, wrong in found.items()}
+
+
 def _modes(seen: Comparison) -> Mapping[str, Measured]:
     """StackedMNIST's modes, of 1000, and the divergence from having them all alike."""
     drawn = stacked_modes(seen.fake.logits.reshape(-1, 3, 10).argmax(-1))
@@ -231,6 +241,16 @@ LABELS_OF_FULL_RANK = Need(
     "{metric} needs at least {full_rank} pictures of a label on either side, one more than "
     "features, and no label has so many; take more",
 )
+NAMES_CLASSES = Need(
+    lambda setup: setup.names_classes,
+    "errors are those of a discriminator that names the data's classes, and this one names none; "
+    "train improved_mlp, improved or acgan on pictures with classes",
+)
+HELD_OUT = Need(
+    lambda setup: setup.held_out,
+    "errors are counted on labeled pictures that training has not seen, and there are none; train "
+    "with --holdout=0.1, say",
+)
 STACKED_DIGITS = Need(
     lambda setup: setup.network.name == "classifier_each_channel",
     "modes are those of stacked_mnist as a classifier of MNIST reads them; train on that data set, "
@@ -249,6 +269,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "changes": Metric(_changes, (TRANSLATES,)),
         "frechet_by_label": Metric(_frechet_by_label, (ASKED, LABELS_OF_FULL_RANK)),
         "modes": Metric(_modes, (STACKED_DIGITS,)),
+        "errors": Metric(_errors, (NAMES_CLASSES, HELD_OUT)),
     }
 )
 USUAL = ("frechet", "kid", "is", "prdc", "accuracy")
@@ -259,4 +280,5 @@ TRANSLATION = ("changes", "frechet_by_label")
 
 def higher_is_better(name: str) -> bool:
     """Whether a number of this name is to be large."""
-    return not name.endswith(("fid", "kid", "frechet", "distance", "path_length", "divergence"))
+    lower = ("fid", "kid", "frechet", "distance", "path_length", "divergence", "test_error")
+    return not name.endswith(lower)
