@@ -314,6 +314,7 @@ def test_a_recipe_makes_its_gan(recipe, monkeypatch):
         size, channels, kind = {
             "mnist": (28, 1, "class"),
             "anime": (64, 3, None),
+            "anime_hair": (64, 3, "class"),
             "iclevr": (64, 3, "tags"),
             "cifar10": (32, 3, "class"),
             "folder": (64, 3, "class" if flags.tags == "folders" else None),
