@@ -72,8 +72,9 @@ def pmap_block(run: Callable, resident: bool, on: Sequence[jax.Device] | None = 
 
 
 def _pmap(function, axes, on):
-    about = {"axis_name": AXIS, "in_axes": axes, "out_axes": None, "devices": on}
-    return jax.pmap(function, **about, donate_argnums=0)
+    return jax.pmap(
+        function, axis_name=AXIS, in_axes=axes, out_axes=None, devices=on, donate_argnums=0
+    )
 
 
 def replicated_jit(function: Callable) -> Callable:

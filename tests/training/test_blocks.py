@@ -189,5 +189,5 @@ def test_four_devices_do_what_one_does(monkeypatch):
     monkeypatch.setattr(jax, "local_device_count", lambda *_: 1)
     monkeypatch.setattr(jax, "device_count", lambda *_: 1)
     real = jax.pmap
-    monkeypatch.setattr(devices.jax, "pmap", lambda *a, **k: real(*a, devices=first, **k))
+    monkeypatch.setattr(devices.jax, "pmap", lambda *a, **k: real(*a, **{**k, "devices": first}))
     chex.assert_trees_all_close(_blocks([], length=10)[0], four, rtol=1e-4, atol=1e-6)
