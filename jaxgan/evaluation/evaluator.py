@@ -264,7 +264,7 @@ class Evaluator:
             latents=gan.latent is not None,
             translates=self.inputs is not None,
             labels=self._labels_of_full_rank(),
-            names_classes="errors" in self.metrics and names_classes(gan, self.dataset.spec),
+            names_classes="errors" in self.metrics and self._names_classes(),
             held_out=self.held_out is not None and self.held_out.labels is not None,
         )
         found = {name: obstacle(name, setup) for name in self.metrics}
@@ -292,6 +292,10 @@ class Evaluator:
         there = drawn(image=start, label=self.labels[:count])
         back = drawn(image=there, label=shown)
         return Changes(_apart(start, there), _apart(start, back))
+
+    def _names_classes(self) -> bool:
+        first = self.stages[0]
+        return names_classes(first.gan, self.dataset.spec, first.batch_size)
 
     def _label_errors(self, state: GanState) -> Mapping[str, np.ndarray]:
         stage = self.stages[saved_stage(self.stages, int(state.step))]

@@ -15,11 +15,11 @@ from jaxgan.data import Dataset, DataSpec
 from jaxgan.optim import averaged_discriminator
 
 
-def names_classes(gan: Gan, spec: DataSpec) -> bool:
+def names_classes(gan: Gan, spec: DataSpec, batch_size: int) -> bool:
     """Whether the pictures have classes and the discriminator answers with one."""
     if spec.label_kind != "class":
         return False
-    image = jax.ShapeDtypeStruct((8, spec.size, spec.size, spec.channels), np.uint8)
+    image = jax.ShapeDtypeStruct((batch_size, spec.size, spec.size, spec.channels), np.uint8)
     variables = jax.eval_shape(gan.init, jax.random.key(0))["discriminator"]
     memory = jax.tree.map(jnp.asarray, dict(gan.memory))
     return jax.eval_shape(_answers(gan, memory), variables, image, 0) is not None

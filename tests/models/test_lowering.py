@@ -15,7 +15,7 @@ from jaxgan.step import update_step
 
 BATCH, SIZE = 4, 16
 # Whose generator sees real images, or is compared with them.
-REAL = ("improved", "r3gan", "stargan")
+REAL = ("improved", "improved_mlp", "r3gan", "stargan")
 DATA = noise_images(8, SIZE, 3, classes=3)
 
 
