@@ -23,8 +23,8 @@ from jaxgan.errors import UsageError
 from jaxgan.evaluation import history, report
 from jaxgan.evaluation.evaluator import Evaluation
 from jaxgan.evaluation.findings import findings_of
-from jaxgan.evaluation.metrics import higher_is_better
-from jaxgan.evaluation.protocol import check_comparable
+from jaxgan.evaluation.metrics import first_number, higher_is_better
+from jaxgan.evaluation.protocol import Protocol, check_comparable
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
 from jaxgan.sampling import pictures
@@ -54,7 +54,10 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("tags", None, "Labels of a folder, if they have moved since the training.")
     flags.DEFINE_string(
-        "checkpoint", "last", "A step, 'last', 'best' (by the first of --metrics) or 'all'."
+        "checkpoint",
+        "last",
+        "A step, 'last', 'all', or 'best' by the first of --metrics: of what was measured as now, "
+        "else of what the training measured.",
     )
     flags.DEFINE_string("labels_file", None, "What to draw: a table, a line for each condition.")
     flags.DEFINE_string("against", None, "Another workdir, whose numbers are put beside these.")
@@ -81,8 +84,6 @@ def run() -> None:
         steps = there = checkpointer.steps()
         if not there:
             raise UsageError(f"{FLAGS.workdir} has no checkpoint yet; let the training save one")
-        if FLAGS.checkpoint != "all":
-            steps = [described.chosen_step(workdir, FLAGS.checkpoint, there)]
         evaluator = readers.evaluator(
             stages,
             dataset,
@@ -96,6 +97,12 @@ def run() -> None:
             cache_dir=data_flags.cache_dir(),
             progress=True,
         )
+        protocol = evaluator.protocol(raw=FLAGS.raw)
+        other = None if FLAGS.against is None else _other(protocol)
+        if FLAGS.checkpoint != "all":
+            by = FLAGS.metrics and first_number(FLAGS.metrics[0], evaluator.network)
+            of = {"protocol": protocol, "metric": by}
+            steps = [described.chosen_step(workdir, FLAGS.checkpoint, there, **of)]
         for step in steps:
             state = checkpointer.restore(template(stages), step).state
             evaluation = evaluator(state, raw=FLAGS.raw)
@@ -103,12 +110,17 @@ def run() -> None:
                 history.append(workdir, evaluation.entry)
                 addresses.put_up(workdir / history.FILE)
             _print(evaluation)
-    if FLAGS.against is not None:
-        _against(evaluation)
+    if other is not None:
+        _against(evaluation, other)
     curves = files.read_json_lines(workdir / "metrics.jsonl")
     found, neighbors = findings_of(evaluator, evaluation, state, _held_out(settings), curves)
     for finding in found:
         print(f"{finding.verdict:>5}: {finding.sentence}")
+    path = workdir / "report.html"
+    if not evaluation.entry.metrics and path.exists():
+        shown = addresses.shown(path)
+        print(f"note: {shown} stays as it is, since no metric was measured; raise --num_images")
+        return
     page = report.Report(
         settings["model"],
         settings["dataset"],
@@ -120,9 +132,9 @@ def run() -> None:
         neighbors,
         settings,
     )
-    report.write(workdir / "report.html", page)
-    addresses.put_up(workdir / "report.html")
-    print(addresses.shown(workdir / "report.html"))
+    report.write(path, page)
+    addresses.put_up(path)
+    print(addresses.shown(path))
 
 
 def _asked(gan: Gan, dataset: data.Dataset) -> tuple[np.ndarray, str] | None:
@@ -161,14 +173,18 @@ def _print(evaluation: Evaluation) -> None:
         print(f"  {name:<{width}}  {value:10.4g}{bounds}")
 
 
-def _against(evaluation: Evaluation) -> None:
-    """Prints the numbers of another run beside these, if they may be compared."""
+def _other(protocol: Protocol) -> history.Entry:
+    """Returns the numbers of --against, if those of a protocol may be compared with them."""
     entries = history.read(addresses.to_read(FLAGS.against))
     if not entries:
         raise UsageError(f"{FLAGS.against} has not been evaluated; run evaluate.py on it first")
-    protocol = evaluation.entry.protocol
     other = (history.alike(entries, protocol) or entries)[-1]
     check_comparable(other.protocol, protocol)
+    return other
+
+
+def _against(evaluation: Evaluation, other: history.Entry) -> None:
+    """Prints the numbers of another run beside these."""
     print(f"beside {FLAGS.against}, step {other.step}")
     for name, (value, *_) in evaluation.entry.metrics.items():
         before = other.metrics[name].value if name in other.metrics else None

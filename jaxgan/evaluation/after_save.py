@@ -37,8 +37,4 @@ class EvaluateSaved(NamedTuple):
         """Returns the best of some steps, as far as they were measured in this way."""
         there = [entry for entry in history.read(workdir) if entry.step in steps]
         alike = history.alike(there, self.evaluator.protocol())
-        metric = next((name for entry in alike for name in entry.metrics), None)
-        measured = [entry.metrics[metric].value for entry in alike if metric in entry.metrics]
-        if all(value is None for value in measured):
-            return None
-        return history.best(alike, metric).step
+        return next((entry.step for entry in history.ranked(alike)), None)

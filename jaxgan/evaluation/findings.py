@@ -142,12 +142,12 @@ def _scores(
 
     variables = devices.copies(jax.tree.map(np.asarray, state.variables["discriminator"]))
     scores, size, count = [], stage.batch_size, min(SAMPLES, len(images))
-    for start in range(0, count - size + 1, size):
-        rows = slice(start, start + size)
+    for start in range(0, max(1, count - size + 1), size):
+        rows = np.arange(start, start + size) % count  # fewer than a batch come again
         label = None if labels is None else np.asarray(labels[rows])
         image, label = devices.spread((images[rows], label))
         scores.append(np.asarray(score(variables, image, label)))
-    return np.concatenate(scores) if scores else np.empty(0)
+    return np.concatenate(scores)[:count]
 
 
 def _skipped(gan: Gan, state: GanState) -> Finding:

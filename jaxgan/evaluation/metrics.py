@@ -59,6 +59,7 @@ class Metric(NamedTuple):
     """A metric: the numbers that it gives, by name, and what it needs."""
 
     measure: Callable[[Comparison], Mapping[str, Measured]]
+    number: str  # the name of the first one, with the network's in the place of {}
     needs: tuple[Need, ...]
 
 
@@ -68,6 +69,12 @@ def obstacle(name: str, setup: Setup) -> str | None:
         if not need.met(setup):
             return need.error.format(metric=name, **setup._asdict())
     return None
+
+
+def first_number(metric: str, network: Network) -> str:
+    """Returns what the first number of a metric is called; FID and KID are Inception's alone."""
+    name = METRICS[metric].number.format(network.name)
+    return {"inception_frechet": "fid", "inception_kid": "kid"}.get(name, name)
 
 
 def _frechet(seen: Comparison) -> Mapping[str, Measured]:
@@ -80,7 +87,7 @@ def _frechet(seen: Comparison) -> Mapping[str, Measured]:
         centered=True,
         seed=seen.seed,
     )
-    name = "fid" if _is_inception(seen.network) else f"{seen.network.name}_frechet"
+    name = first_number("frechet", seen.network)
     return {name: bounds._replace(value=frechet_distance(real, seen.fake.moments))}
 
 
@@ -90,8 +97,8 @@ def _kid(seen: Comparison) -> Mapping[str, Measured]:
     blocks = min(len(real), len(fake)) // SUBSET
     subsets = max(10, min(100, blocks * 10))
     found = kernel_distance(real, fake, subsets=subsets, subset_size=SUBSET, seed=seen.seed)
-    name = "kid" if _is_inception(seen.network) else f"{seen.network.name}_kid"
-    return {name: _normal(found, blocks)}  # subsets overlap: only so many are independent
+    # Subsets overlap: only so many are independent.
+    return {first_number("kid", seen.network): _normal(found, blocks)}
 
 
 def _score(seen: Comparison) -> Mapping[str, Measured]:
@@ -99,7 +106,7 @@ def _score(seen: Comparison) -> Mapping[str, Measured]:
     probabilities = softmax(seen.fake.logits)
     order = np.random.default_rng(seen.seed).permutation(len(probabilities))
     found = inception_score(probabilities[order], splits=SPLITS)
-    return {f"{seen.network.name}_score": _normal(found, SPLITS)}
+    return {first_number("is", seen.network): _normal(found, SPLITS)}
 
 
 def _prdc(seen: Comparison) -> Mapping[str, Measured]:
@@ -120,7 +127,7 @@ def _accuracy(seen: Comparison) -> Mapping[str, Measured]:
 
 def _ppl(seen: Comparison) -> Mapping[str, Measured]:
     """How much the network's features change along paths between latents, on average."""
-    return {f"{seen.network.name}_path_length": _mean(seen.path_lengths(), seen.seed)}
+    return {first_number("ppl", seen.network): _mean(seen.path_lengths(), seen.seed)}
 
 
 def _modes(seen: Comparison) -> Mapping[str, Measured]:
@@ -194,16 +201,17 @@ STACKED_DIGITS = Need(
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "frechet": Metric(_frechet, (FULL_RANK,)),
-        "fid": Metric(_frechet, (INCEPTION, FULL_RANK)),
-        "kid": Metric(_kid, (_pictures(SUBSET),)),
-        "is": Metric(_score, (CLASSES, _pictures(SPLITS))),
-        "prdc": Metric(_prdc, (_pictures(100),)),
-        "accuracy": Metric(_accuracy, (ASKED, SAME_LABELS)),
-        "ppl": Metric(_ppl, (LATENTS,)),
-        "modes": Metric(_modes, (STACKED_DIGITS,)),
+        "frechet": Metric(_frechet, "{}_frechet", (FULL_RANK,)),
+        "fid": Metric(_frechet, "{}_frechet", (INCEPTION, FULL_RANK)),
+        "kid": Metric(_kid, "{}_kid", (_pictures(SUBSET),)),
+        "is": Metric(_score, "{}_score", (CLASSES, _pictures(SPLITS))),
+        "prdc": Metric(_prdc, "precision", (_pictures(100),)),
+        "accuracy": Metric(_accuracy, "accuracy", (ASKED, SAME_LABELS)),
+        "ppl": Metric(_ppl, "{}_path_length", (LATENTS,)),
+        "modes": Metric(_modes, "modes", (STACKED_DIGITS,)),
     }
 )
+PRDC = ("precision", "recall", "density", "coverage")
 USUAL = ("frechet", "kid", "is", "prdc", "accuracy")
 """What is measured when nothing is asked for, as far as it can be."""
 

@@ -20,6 +20,7 @@ from jaxgan.core import Gan, Plan
 from jaxgan.data import Dataset, DataSpec
 from jaxgan.errors import DataError, UsageError, unknown
 from jaxgan.evaluation import history
+from jaxgan.evaluation.protocol import Protocol
 from jaxgan.models import MODELS
 from jaxgan.precision import PRECISIONS, with_precision
 from jaxgan.stages import Stages, as_stages, wrapped
@@ -250,8 +251,23 @@ def _conditions(dataset, num_samples):
     return [[name for name, on in zip(names, row, strict=True) if on] for row in shown]
 
 
-def chosen_step(workdir: str | pathlib.Path, checkpoint: str, steps: Sequence[int]) -> int | None:
+def chosen_step(
+    workdir: str | pathlib.Path,
+    checkpoint: str,
+    steps: Sequence[int],
+    *,
+    protocol: Protocol | None = None,
+    metric: str | None = None,
+) -> int | None:
     """Returns the step that --checkpoint means: a number, "best" of those on disk, or "last": None.
+
+    Args:
+      workdir: of the run.
+      checkpoint: the flag.
+      steps: those on disk.
+      protocol: the best of what was measured by it, if any was; else, or for None, by the protocol
+        that measured the most.
+      metric: the number's name; None for the first.
 
     Raises:
       UsageError: for another word, or if nothing was evaluated.
@@ -259,13 +275,15 @@ def chosen_step(workdir: str | pathlib.Path, checkpoint: str, steps: Sequence[in
     if checkpoint == "last":
         return None
     if checkpoint == "best":
-        entries = [entry for entry in history.read(workdir) if entry.step in steps]
+        entries = history.read(workdir)
+        named = [] if protocol is None else history.alike(entries, protocol)
+        entries = [entry for entry in named or history.mostly(entries) if entry.step in steps]
         if not entries:
             raise UsageError(
                 f"{addresses.shown(workdir)} has not been evaluated; run evaluate.py "
                 "--checkpoint=all"
             )
-        return history.best(entries, next(iter(entries[-1].metrics))).step
+        return history.best(entries, metric).step
     if not checkpoint.isdecimal():
         raise UsageError(f"--checkpoint={checkpoint} must be last, best or a step")
     return int(checkpoint)

@@ -27,6 +27,7 @@ from jaxgan import data, devices, files
 from jaxgan.cli.overrides import override
 from jaxgan.core import Gan, Plan
 from jaxgan.data import DataSpec
+from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.models import MODELS
 from jaxgan.stages import as_stages
 
@@ -608,6 +609,12 @@ def test_a_recipe_trains(pictures, tmp_path, monkeypatch):
 FEW = ("--features=random", "--num_images=200", "--metrics=prdc")
 
 
+def _best(lines):
+    numbers = [line["metrics"] for line in lines]
+    worth = [both["density"][0] * both["coverage"][0] for both in numbers]
+    return lines[int(np.argmax(worth))]["step"]
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """The workdir of a conditional training on digits, with three checkpoints."""
@@ -636,13 +643,29 @@ def test_an_evaluation_is_a_table_a_line_and_a_page(digits, tmp_path):
     assert lines[0]["metrics"].keys() == {"precision", "recall", "density", "coverage"}
     assert lines[0]["protocol"]["conditions"] == "the data's labels"
 
-    best = max(lines, key=lambda line: line["metrics"]["precision"][0])["step"]
+    best = _best(lines)
     made = run("evaluate", f"--workdir={digits}", *FEW, "--checkpoint=best", f"--against={digits}")
     assert made.status == 0, made.err
     assert f"step {best}, 200" in made.out and f"beside {digits}, step " in made.out
     assert made.out.count(": the same\n") == 4
+    # Measured in a second way, a run still has a best step: that of the first, or of the one named.
+    more = [f for f in FEW if "num_images" not in f] + ["--num_images=150"]
+    made = run("evaluate", f"--workdir={digits}", *more, "--checkpoint=2")
+    assert made.status == 0, made.err
     made = run("sample", f"--workdir={digits}", "--checkpoint=best", f"--out={tmp_path / 'x.png'}")
     assert made.status == 0, made.err
+    made = run("evaluate", f"--workdir={digits}", *more, "--checkpoint=best")
+    assert "step 2, 150 pictures" in made.out, made.err
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_drawn(digits, monkeypatch):
+    assert run("evaluate", f"--workdir={digits}", *FEW).status == 0
+    before = tree(digits)
+    monkeypatch.setattr(Evaluator, "__call__", None)  # which draws
+    other = ("--features=random", "--metrics=prdc", "--num_images=140", f"--against={digits}")
+    refused = run("evaluate", f"--workdir={digits}", *other)
+    assert refused.status == 1 and "num_generated 200 against 140" in refused.err
+    assert tree(digits) == before
 
 
 def test_an_evaluation_reads_what_was_asked_for(digits, tmp_path):
@@ -689,12 +712,16 @@ def test_an_evaluation_says_what_is_wrong_before_it_draws(
 
 
 def test_findings_are_shown_where_there_are_too_few_pictures_for_any_metric(digits):
-    before = files.read_json_lines(digits / "evaluation.jsonl")
-    made = run("evaluate", f"--workdir={digits}", "--features=random", "--num_images=10")
+    (digits / "report.html").write_text("a good one")
+    before = tree(digits)
+    few = ("--features=random", "--num_images=10")
+    made = run("evaluate", f"--workdir={digits}", *few)
     assert made.status == 0, made.err
-    assert "note: prdc is not measured" in made.out
-    assert "updates were undone" in made.out and made.out.endswith("report.html\n")
-    assert files.read_json_lines(digits / "evaluation.jsonl") == before
+    assert "note: prdc is not measured" in made.out and "updates were undone" in made.out
+    assert "report.html stays as it is" in made.out and tree(digits) == before
+    (digits / "report.html").unlink()
+    made = run("evaluate", f"--workdir={digits}", *few)
+    assert made.out.endswith("report.html\n") and "cgan" in (digits / "report.html").read_text()
 
 
 def test_a_training_that_evaluates_keeps_its_best(tmp_path):
@@ -708,7 +735,7 @@ def test_a_training_that_evaluates_keeps_its_best(tmp_path):
     made = run("train", *TINY, *run_flags, *often, "--metrics=prdc")
     assert made.status == 0, made.err
     lines = files.read_json_lines(tmp_path / "run" / "evaluation.jsonl")
-    best = max(lines, key=lambda line: line["metrics"]["precision"][0])["step"]
+    best = _best(lines)
     kept = {p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdecimal()}
     assert kept == {str(best), "6"}
 

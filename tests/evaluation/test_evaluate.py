@@ -21,8 +21,9 @@ from jaxgan.evaluation.evaluator import (
     read_reference,
     reference_order,
 )
+from jaxgan.evaluation.findings import findings_of
 from jaxgan.evaluation.history import Entry
-from jaxgan.evaluation.metrics import METRICS, Comparison
+from jaxgan.evaluation.metrics import METRICS, PRDC, Comparison
 from jaxgan.evaluation.networks.network import Network, Reading, each_channel
 from jaxgan.evaluation.protocol import Measured, Protocol, check_comparable
 from jaxgan.stages import as_stages
@@ -198,6 +199,14 @@ def test_accuracy_needs_the_data_s_own_labels():
     assert "a classifier of the data's own labels" in evaluator.obstacles()["accuracy"]
 
 
+def test_fewer_held_out_pictures_than_a_batch_have_scores():
+    evaluator, state = _evaluator(), first_state()
+    held_out = noise_images(5, 2, 1)
+    found, _ = findings_of(evaluator, evaluator(state), state, held_out, [])
+    (recognized,) = [f for f in found if f.name == "discriminator/recognized"]
+    assert np.isfinite(recognized.value), recognized.sentence
+
+
 # What is written down.
 
 
@@ -230,9 +239,28 @@ def test_numbers_that_are_not_finite_are_never_the_best(tmp_path):
 
 def test_the_best_is_the_lowest_distance_and_the_highest_share():
     values = [(1, 3.0), (2, 1.0), (3, 2.0)]
-    for name, step in (("pixels_frechet", 2), ("kid", 2), ("precision", 1), ("pixels_score", 1)):
+    for name, step in (("pixels_frechet", 2), ("kid", 2), ("accuracy", 1), ("pixels_score", 1)):
         entries = [_entry(*value, name=name) for value in values]
         assert history.best(entries, name).step == step
+
+
+def test_a_collapsed_generator_s_precision_is_not_the_best():
+    def entry(step, *values):
+        return Entry(step, PROTOCOL, dict(zip(PRDC, map(Measured, values), strict=True)))
+
+    collapsed, whole = entry(1, 1.0, 0.0, 3.0, 0.05), entry(2, 0.7, 0.6, 0.9, 0.8)
+    nothing = Entry(3, PROTOCOL, {"precision": Measured(1.0), "density": Measured(None)})
+    for name in (*PRDC, None):
+        assert history.best([collapsed, whole, nothing], name) == whole
+
+
+def test_the_protocol_of_the_training_is_the_one_that_measured_the_most():
+    other = PROTOCOL._replace(num_generated=9)
+    training = [_entry(step, 1.0) for step in (2, 4, 6)]
+    entries = sorted([_entry(1, 0.1, other), *training, _entry(6, 0.2, other)])
+    assert history.mostly(entries) == training
+    assert history.mostly([]) == []
+    assert history.mostly([_entry(1, 0.1, other), _entry(2, 0.1)]) == [_entry(1, 0.1, other)]
 
 
 def test_numbers_of_other_protocols_are_not_compared():
