@@ -10,6 +10,7 @@ come from --features; train_classifier.py makes them for labeled pictures.
 
 from __future__ import annotations
 
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -22,12 +23,11 @@ from jaxgan.core import Gan
 from jaxgan.errors import UsageError
 from jaxgan.evaluation import history, report
 from jaxgan.evaluation.evaluator import Evaluation
-from jaxgan.evaluation.findings import findings_of
+from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.metrics import first_number, higher_is_better
 from jaxgan.evaluation.protocol import Protocol, check_comparable
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
-from jaxgan.sampling import pictures
 from jaxgan.stages import template
 from jaxgan.training import workdir as workdirs
 from jaxgan.training.checkpoint import Checkpointer
@@ -101,8 +101,8 @@ def run() -> None:
         other = None if FLAGS.against is None else _other(protocol)
         if FLAGS.checkpoint != "all":
             by = FLAGS.metrics and first_number(FLAGS.metrics[0], evaluator.network)
-            of = {"protocol": protocol, "metric": by}
-            steps = [described.chosen_step(workdir, FLAGS.checkpoint, there, **of)]
+            asked = functools.partial(described.chosen_step, protocol=protocol, metric=by)
+            steps = [asked(workdir, FLAGS.checkpoint, there)]
         for step in steps:
             state = checkpointer.restore(template(stages), step).state
             evaluation = evaluator(state, raw=FLAGS.raw)
@@ -112,29 +112,14 @@ def run() -> None:
             _print(evaluation)
     if other is not None:
         _against(evaluation, other)
-    curves = files.read_json_lines(workdir / "metrics.jsonl")
-    found, neighbors = findings_of(evaluator, evaluation, state, _held_out(settings), curves)
-    for finding in found:
-        print(f"{finding.verdict:>5}: {finding.sentence}")
-    path = workdir / "report.html"
-    if not evaluation.entry.metrics and path.exists():
-        shown = addresses.shown(path)
-        print(f"note: {shown} stays as it is, since no metric was measured; raise --num_images")
-        return
-    page = report.Report(
-        settings["model"],
-        settings["dataset"],
-        pictures.grid(evaluation.images[:64]),
-        evaluation.entry,
-        found,
-        history.alike(history.read(workdir), evaluation.entry.protocol),
-        curves,
-        neighbors,
-        settings,
-    )
-    report.write(path, page)
-    addresses.put_up(path)
-    print(addresses.shown(path))
+    judge = Judge(evaluator, _held_out(settings))
+    for finding in report.write_of(workdir, settings, judge, evaluation, state):
+        print(finding.line)
+    page = workdir / report.FILE
+    if not evaluation.entry.metrics:
+        print("note: no number was measured, so that a report with some stays; raise --num_images")
+    addresses.put_up(page)
+    print(addresses.shown(page))
 
 
 def _asked(gan: Gan, dataset: data.Dataset) -> tuple[np.ndarray, str] | None:
@@ -147,18 +132,14 @@ def _asked(gan: Gan, dataset: data.Dataset) -> tuple[np.ndarray, str] | None:
     return data.load_conditions(FLAGS.labels_file, dataset.spec), f"those of {name}"
 
 
-def _pictures(settings: Mapping, split: str = "train") -> data.Dataset:
-    return described.pictures_of(
-        settings, FLAGS.data_dir, FLAGS.tags, split, data_flags.cache_dir()
-    )
+def _pictures(settings: Mapping) -> data.Dataset:
+    where = FLAGS.data_dir, FLAGS.tags
+    return described.pictures_of(settings, *where, cache_dir=data_flags.cache_dir())
 
 
 def _held_out(settings: Mapping) -> data.Dataset | None:
-    try:
-        return _pictures(settings, "holdout")
-    except data.DataError as error:
-        print(f"note: no held-out pictures to compare with: {error}")
-        return None
+    where = FLAGS.data_dir, FLAGS.tags, data_flags.cache_dir()
+    return described.held_out_of(settings, *where, say=print)
 
 
 def _print(evaluation: Evaluation) -> None:

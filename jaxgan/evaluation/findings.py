@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -46,70 +48,105 @@ class NearestPictures(NamedTuple):
     nearest: np.ndarray  # [N, k, H, W, C] uint8, the nearest first
 
 
-def findings_of(
-    evaluator: Evaluator,
-    evaluation: Evaluation,
-    state: GanState,
-    held_out: Dataset | None,
-    curves: Sequence[Mapping[str, float | None]],
-) -> tuple[list[Finding], list[NearestPictures]]:
-    """Returns all that can be said of a run, and samples beside the nearest training pictures.
+class Judgment(NamedTuple):
+    """What was found."""
+
+    findings: Sequence[Finding]
+    neighbors: Sequence[NearestPictures]
+
+
+class Space(NamedTuple):
+    """Where pictures lie near each other or apart."""
+
+    name: str  # "pixels" or "features"
+    training: np.ndarray  # [M, F]
+    places: np.ndarray  # [M] of which of the training's pictures
+    unseen: np.ndarray  # how far real pictures are from the training's
+    apart: np.ndarray  # how far each of some training pictures is from the nearest other of them
+
+
+@dataclasses.dataclass(frozen=True)
+class Judge:
+    """Says in words how good the generators of a run are; what is of real pictures is found once.
 
     Args:
       evaluator: of the run, with the training's data set.
-      evaluation: of the state.
-      state: a checkpoint's.
-      held_out: pictures of the same kind that were not trained on.
-      curves: the lines of `metrics.jsonl`.
+      held_out: pictures of the same kind that were not trained on, if there are any.
     """
-    dataset, network, reference = evaluator.dataset, evaluator.network, evaluator.reference
-    stage = evaluator.stages[saved_stage(evaluator.stages, int(state.step))]
-    images = evaluation.images[:SAMPLES]
-    others = None if held_out is None else held_out.images[:SAMPLES]
-    other_features = None
-    if others is not None:
-        pictures = in_batches(others, stage.batch_size)
-        other_features = read_pictures(network, pictures, len(others)).features
-    order = reference_order(dataset, reference.moments.count)
 
-    found: list[Finding] = []
-    beside = []
-    for space, samples, training, unseen, places in (
-        ("pixels", _flat(images), _flat(dataset.images), _flat(others), np.arange(len(dataset))),
-        ("features", evaluation.fake.features[:SAMPLES], reference.features, other_features, order),
-    ):
-        near = nearest(samples, training, min(NEAREST_SHOWN, len(training)))
-        found += memorization(near.distances[:, 0], _unseen(unseen, training), space)
-        found.append(_duplicates(samples, training, space))
-        rows = places[near.indices[:SHOWN]]
-        beside.append(NearestPictures(space, images[:SHOWN], dataset.images[rows]))
-    found += _labels(evaluator, evaluation)
-    if held_out is not None:
-        sides = (
-            (dataset.images, dataset.labels),
-            (held_out.images, held_out.labels),
-            (images, evaluation.fake.labels),
+    evaluator: Evaluator
+    held_out: Dataset | None = None
+
+    def __call__(
+        self,
+        evaluation: Evaluation,
+        state: GanState,
+        curves: Sequence[Mapping[str, float | None]],
+    ) -> Judgment:
+        """Returns all that can be said of a state, and samples beside their nearest pictures.
+
+        Args:
+          evaluation: of the state, by `evaluator`.
+          state: a checkpoint's.
+          curves: the lines of `metrics.jsonl`.
+        """
+        dataset, images = self.evaluator.dataset, evaluation.images[:SAMPLES]
+        found: list[Finding] = []
+        beside = []
+        drawn = _flat(images), evaluation.fake.features[:SAMPLES]
+        for space, samples in zip(self._spaces, drawn, strict=True):
+            near = nearest(samples, space.training, min(NEAREST_SHOWN, len(space.training)))
+            found += memorization(near.distances[:, 0], space.unseen, space.name)
+            found.append(duplicates(_apart(samples[: len(space.apart)]), space.apart, space.name))
+            rows = space.places[near.indices[:SHOWN]]
+            beside.append(NearestPictures(space.name, images[:SHOWN], dataset.images[rows]))
+        found += _labels(self.evaluator, evaluation)
+        stages = self.evaluator.stages
+        stage = stages[saved_stage(stages, int(state.step))]
+        if self.held_out is not None:
+            sides = (
+                (dataset.images, dataset.labels),
+                (self.held_out.images, self.held_out.labels),
+                (images, evaluation.fake.labels),
+            )
+            found += score_gap(*(_scores(stage, state, *side) for side in sides))
+        found.append(_skipped(stage.gan, state))
+        return Judgment([*found, *judge_curves(curves)], beside)
+
+    @functools.cached_property
+    def _held_out_features(self) -> np.ndarray | None:
+        if self.held_out is None:
+            return None
+        images = self.held_out.images[:SAMPLES]
+        pictures = in_batches(images, self.evaluator.batch_size)
+        return read_pictures(self.evaluator.network, pictures, len(images)).features
+
+    @functools.cached_property
+    def _spaces(self) -> tuple[Space, ...]:
+        images, reference = self.evaluator.dataset.images, self.evaluator.reference
+        held_out = None if self.held_out is None else _flat(self.held_out.images[:SAMPLES])
+        order = reference_order(self.evaluator.dataset, reference.moments.count)
+        return (
+            self._space("pixels", _flat(images), np.arange(len(images)), held_out),
+            self._space("features", reference.features, order, self._held_out_features),
         )
-        found += score_gap(*(_scores(stage, state, *side) for side in sides))
-    found.append(_skipped(stage.gan, state))
-    return [*found, *judge_curves(curves)], beside
+
+    def _space(self, name, training, places, held_out) -> Space:
+        if held_out is not None:
+            unseen = nearest(held_out, training, 1).distances[:, 0]
+        else:  # how far the training's are from each other
+            unseen = nearest(training[:SAMPLES], training, 2).distances[:, 1]
+        some = training[: min(SAMPLES, self.evaluator.num)]
+        return Space(name, training, places, unseen, _apart(some))
 
 
-def _flat(images: np.ndarray | None) -> np.ndarray | None:
-    return None if images is None else images.reshape(len(images), -1)
+def _apart(x: np.ndarray) -> np.ndarray:
+    """How far each is from the nearest other."""
+    return nearest(x, x, 2).distances[:, 1]
 
 
-def _unseen(held_out: np.ndarray | None, training: np.ndarray) -> np.ndarray:
-    """How far real pictures are from the training's; without held-out ones, from each other."""
-    if held_out is not None:
-        return nearest(held_out, training, 1).distances[:, 0]
-    return nearest(training[:SAMPLES], training, 2).distances[:, 1]
-
-
-def _duplicates(samples: np.ndarray, training: np.ndarray, space: str) -> Finding:
-    real = training[: len(samples)]
-    drawn, there = (nearest(x, x, 2).distances[:, 1] for x in (samples[: len(real)], real))
-    return duplicates(drawn, there, space)
+def _flat(images: np.ndarray) -> np.ndarray:
+    return images.reshape(len(images), -1)
 
 
 def _labels(evaluator: Evaluator, evaluation: Evaluation) -> Iterator[Finding]:

@@ -17,13 +17,17 @@ import numpy as np
 from PIL import Image
 
 from jaxgan import files
-from jaxgan.evaluation.findings import NearestPictures
+from jaxgan.core import GanState
+from jaxgan.evaluation import history
+from jaxgan.evaluation.evaluator import Evaluation
+from jaxgan.evaluation.findings import Judge, NearestPictures
 from jaxgan.evaluation.history import Entry
 from jaxgan.evaluation.metrics import higher_is_better
 from jaxgan.evaluation.verdicts import Finding
 from jaxgan.sampling import pictures
 from jaxgan.training import curves
 
+FILE = "report.html"
 WORDS = {"bad": "Bad", "watch": "Watch", "good": "Good"}
 INK, INK_ON_DARK = "#333333", "#cccccc"  # as in the page's style
 SHOWN_WIDTH = 640  # smaller pictures are enlarged to about that many pixels
@@ -47,6 +51,45 @@ def write(path: str | pathlib.Path, report: Report) -> None:
     """Writes the page, all of it or nothing."""
     with files.whole(path) as file:
         file.write(render(report))
+
+
+def write_of(
+    workdir: pathlib.Path,
+    settings: Mapping[str, Any],
+    judge: Judge,
+    evaluation: Evaluation,
+    state: GanState,
+) -> Sequence[Finding]:
+    """Judges an evaluated state of a run, and writes the run's `report.html`.
+
+    One with numbers is not replaced by one without.
+
+    Args:
+      workdir: of the run.
+      settings: what its `config.json` holds.
+      judge: of the run.
+      evaluation: of the state, which the run's history has already.
+      state: a checkpoint's.
+
+    Returns:
+      The findings.
+    """
+    lines, entry = files.read_json_lines(workdir / "metrics.jsonl"), evaluation.entry
+    found, neighbors = judge(evaluation, state, lines)
+    if entry.metrics or not (workdir / FILE).exists():
+        page = Report(
+            settings["model"],
+            settings["dataset"],
+            pictures.grid(evaluation.images[:64]),
+            entry,
+            found,
+            history.alike(history.read(workdir), entry.protocol),
+            lines,
+            neighbors,
+            settings,
+        )
+        write(workdir / FILE, page)
+    return found
 
 
 def render(report: Report) -> str:

@@ -38,6 +38,11 @@ class Finding(NamedTuple):
     verdict: str  # "good", "watch" or "bad"
     sentence: str  # what the number means, and what to try
 
+    @property
+    def line(self) -> str:
+        """For the screen."""
+        return f"{self.verdict:>5}: {self.sentence}"
+
 
 Rule = tuple[bool, str, str]
 """Whether it holds, and the verdict and what is said then: the meaning, and what to try."""

@@ -141,7 +141,7 @@ def _is_like(value: Any, usual: Any) -> bool:
 def spec_of(settings: Mapping[str, Any]) -> DataSpec:
     """Returns the description of the data that a run's `config.json` holds."""
     spec = settings["data"].get("spec", {})
-    kinds = (str, int, int, str | None, list, bool)
+    kinds = (str, int, int, str | None, list | tuple, bool)
     if [*spec] != [*DataSpec._fields] or not all(map(isinstance, spec.values(), kinds)):
         raise UsageError(
             "this config.json does not say what the pictures are; restore it from a backup"
@@ -203,6 +203,22 @@ def pictures_of(
     if split == "train":
         check_pictures(settings, dataset)
     return dataset
+
+
+def held_out_of(
+    settings: Mapping[str, Any],
+    data_dir: str | pathlib.Path | None = None,
+    tags: str | pathlib.Path | None = None,
+    cache_dir: str | pathlib.Path | None = None,
+    *,
+    say: Callable[[str], object],
+) -> Dataset | None:
+    """Returns a run's held-out pictures; tells why there are none, and returns None."""
+    try:
+        return pictures_of(settings, data_dir, tags, "holdout", cache_dir)
+    except DataError as error:
+        say(f"note: no held-out pictures to compare with: {error}")
+        return None
 
 
 def check_pictures(settings: Mapping[str, Any], dataset: Dataset) -> None:

@@ -130,7 +130,9 @@ def sweep(
         check_field(make, field, dataset.spec, options.batch_size)
     if options.evaluate_every:
         members = [
-            member._replace(after_save=evaluation(member.stages, dataset, options, progress))
+            member._replace(
+                after_save=evaluation(member.stages, dataset, options, member.settings, progress)
+            )
             for member in members
         ]
     results = train_side_by_side(

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgan import addresses, devices
+from jaxgan import addresses, bars, devices
 from jaxgan.core import GanState, Plan
 from jaxgan.data import Dataset, default_cache_dir
 from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.after_save import EvaluateSaved
+from jaxgan.evaluation.findings import Judge
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
 from jaxgan.runs.settings import OWN, Model
@@ -200,7 +201,7 @@ def begin(
         schedule=schedule_of(options),
         settings=settings,
         start=start,
-        after_save=evaluation(stages, dataset, options, progress)
+        after_save=evaluation(stages, dataset, options, settings, progress)
         if options.evaluate_every
         else None,
         begins=begins,
@@ -222,23 +223,30 @@ def schedule_of(options: Options) -> Schedule:
 
 
 def evaluation(
-    stages: Stages, dataset: Dataset, options: Options, progress: bool = True
+    stages: Stages,
+    dataset: Dataset,
+    options: Options,
+    settings: Mapping[str, Any],
+    progress: bool = True,
 ) -> AfterSave:
     """Returns what measures a run after its saves. Raises UsageError if nothing can be measured."""
+    cache_dir = options.cache_dir or default_cache_dir()
+    say = bars.say if progress and devices.is_main() else _unsaid
     evaluator = readers.evaluator(
         stages,
         dataset,
         options.evaluate_images,
         metrics=options.metrics,
         features=options.features,
-        cache_dir=options.cache_dir or default_cache_dir(),
-        say=print if progress and devices.is_main() else _unsaid,
+        cache_dir=cache_dir,
+        say=say,
     )
     if len(evaluator.obstacles()) == len(evaluator.metrics):
         raise UsageError(
             "--evaluate_every has nothing to measure; raise --evaluate_images or drop it"
         )
-    return EvaluateSaved(evaluator)
+    held_out = described.held_out_of(settings, cache_dir=cache_dir, say=say)
+    return EvaluateSaved(Judge(evaluator, held_out), settings, say)
 
 
 def left_out(stages: Stages, steps: int) -> str | None:

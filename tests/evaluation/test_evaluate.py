@@ -10,7 +10,7 @@ from helpers import SEED, TOY, first_state, noise_images
 
 from jaxgan import devices
 from jaxgan.errors import UsageError
-from jaxgan.evaluation import history
+from jaxgan.evaluation import findings, history
 from jaxgan.evaluation.after_save import EvaluateSaved
 from jaxgan.evaluation.evaluator import (
     Evaluation,
@@ -21,11 +21,12 @@ from jaxgan.evaluation.evaluator import (
     read_reference,
     reference_order,
 )
-from jaxgan.evaluation.findings import findings_of
+from jaxgan.evaluation.findings import Judge, Judgment
 from jaxgan.evaluation.history import Entry
 from jaxgan.evaluation.metrics import METRICS, PRDC, Comparison
 from jaxgan.evaluation.networks.network import Network, Reading, each_channel
 from jaxgan.evaluation.protocol import Measured, Protocol, check_comparable
+from jaxgan.evaluation.verdicts import Finding
 from jaxgan.stages import as_stages
 from jaxgan.training.loop import train
 from jaxgan.training.record import Schedule
@@ -200,10 +201,9 @@ def test_accuracy_needs_the_data_s_own_labels():
 
 
 def test_fewer_held_out_pictures_than_a_batch_have_scores():
-    evaluator, state = _evaluator(), first_state()
-    held_out = noise_images(5, 2, 1)
-    found, _ = findings_of(evaluator, evaluator(state), state, held_out, [])
-    (recognized,) = [f for f in found if f.name == "discriminator/recognized"]
+    judge, state = Judge(_evaluator(), noise_images(5, 2, 1)), first_state()
+    found = judge(judge.evaluator(state), state, [])
+    (recognized,) = [f for f in found.findings if f.name == "discriminator/recognized"]
     assert np.isfinite(recognized.value), recognized.sentence
 
 
@@ -287,10 +287,21 @@ class Scripted:
 
     def __call__(self, state):
         self.steps.append(int(state.step))
-        return Evaluation(_entry(self.steps[-1], self.values[self.steps[-1]]), None, None)
+        entry = _entry(self.steps[-1], self.values[self.steps[-1]])
+        return Evaluation(entry, None, np.zeros((1, 2, 2, 1), np.uint8))
 
 
-def _train(workdir, steps, evaluator=None, every=2, **changes):
+class Trusting(Judge):
+    """A judge who says whether a distance is below 3, and nothing else."""
+
+    def __call__(self, evaluation, state, curves):
+        value = evaluation.entry.metrics["pixels_frechet"].value
+        verdict = "good" if value < 3 else "watch"
+        return Judgment([Finding("near", value, verdict, f"The distance is {value}.")], [])
+
+
+def _train(workdir, steps, judge=None, every=2, say=print, **changes):
+    settings = {"model": "toy", "dataset": "noise"}
     schedule = Schedule(1, 100, 3, keep=1, evaluate_every=every, num_samples=4, **changes)
     return train(
         TOY,
@@ -300,7 +311,7 @@ def _train(workdir, steps, evaluator=None, every=2, **changes):
         seed=SEED,
         workdir=workdir,
         schedule=schedule,
-        after_save=None if evaluator is None else EvaluateSaved(evaluator),
+        after_save=None if judge is None else EvaluateSaved(judge, settings, say),
         progress=False,
     )
 
@@ -312,18 +323,41 @@ def _steps(workdir):
 def test_the_best_checkpoint_stays(tmp_path):
     values = {2: 5.0, 4: 1.0, 6: 3.0, 8: 2.0, 9: 4.0, 11: 0.5}
     evaluator = Scripted(values)
-    _train(tmp_path, 9, evaluator)
+    _train(tmp_path, 9, Trusting(evaluator))
     assert evaluator.steps == [2, 4, 6, 8, 9]
     assert _steps(tmp_path) == [4, 9]
     assert [entry.step for entry in history.read(tmp_path)] == [2, 4, 6, 8, 9]
     # A run that goes on remembers it.
     resumed = Scripted({10: 3.0, 11: 2.0})
-    _train(tmp_path, 11, resumed)
+    _train(tmp_path, 11, Trusting(resumed))
     assert resumed.steps == [10, 11] and _steps(tmp_path) == [4, 11]
 
 
+def test_findings_are_told_when_they_change_and_the_report_is_renewed(tmp_path):
+    told = []
+
+    def say(text):
+        told.append(text)
+        assert text.splitlines()[-1][7:] in (tmp_path / "report.html").read_text()
+
+    values = {2: 5.0, 4: 4.0, 6: 1.0, 8: 2.0}
+    _train(tmp_path, 8, Trusting(Scripted(values)), say=say)
+    assert told == [
+        f"{tmp_path.name}, evaluated at step 2:\nwatch: The distance is 5.0.",
+        f"{tmp_path.name}, evaluated at step 6:\n good: The distance is 1.0.",
+    ]
+
+
+def test_what_real_pictures_reach_is_found_once(monkeypatch):
+    judge, state = Judge(_evaluator(), noise_images(5, 2, 1)), first_state()
+    first = judge(judge.evaluator(state), state, [])
+    monkeypatch.setattr(findings, "read_pictures", None)
+    again = judge(judge.evaluator(state), state, [])
+    assert again.findings == first.findings and len(first.findings) > 5
+
+
 def test_without_a_finite_number_no_checkpoint_is_the_best(tmp_path):
-    _train(tmp_path, 4, Scripted({2: float("nan"), 4: float("inf")}))
+    _train(tmp_path, 4, Trusting(Scripted({2: float("nan"), 4: float("inf")})))
     assert _steps(tmp_path) == [4]
 
 
@@ -332,13 +366,13 @@ def test_an_evaluation_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(history, "append", full)
-    _train(tmp_path, 2, Scripted({2: 5.0}))
+    _train(tmp_path, 2, Trusting(Scripted({2: 5.0})))
     assert "the evaluation of step 2 is lost" in caplog.text and _steps(tmp_path) == [2]
 
 
 def test_evaluating_does_not_change_the_training(tmp_path):
     plain = _train(tmp_path / "plain", 4)
-    measured = _train(tmp_path / "measured", 4, _evaluator(metrics=("frechet",)))
+    measured = _train(tmp_path / "measured", 4, Judge(_evaluator(metrics=("frechet",))))
     jax.tree.map(np.testing.assert_array_equal, plain, measured)
     assert len(history.read(tmp_path / "measured")) == 2
 
