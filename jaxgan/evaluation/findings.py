@@ -1,11 +1,11 @@
-"""What is to be said of a run: copies, collapse, a discriminator that learned by heart, curves."""
+"""What is to be said of a run: its pictures, a discriminator that learned by heart or exploded,
+updates that were undone, curves."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,54 +15,10 @@ from jaxgan import devices
 from jaxgan.core import Context, Gan, GanState, example_keys, normalize
 from jaxgan.data import Dataset
 from jaxgan.evaluation.curve_verdicts import judge_curves
-from jaxgan.evaluation.distances.neighbors import nearest
-from jaxgan.evaluation.evaluator import (
-    AS_IN_DATA,
-    NO_LABELS,
-    Evaluation,
-    Evaluator,
-    in_batches,
-    read_pictures,
-    reference_order,
-)
-from jaxgan.evaluation.verdicts import (
-    Finding,
-    class_histogram,
-    duplicates,
-    memorization,
-    score_gap,
-    skipped_updates,
-    tag_rates,
-)
+from jaxgan.evaluation.evaluator import AS_IN_DATA, NO_LABELS, Evaluation, Evaluator
+from jaxgan.evaluation.picture_findings import SAMPLES, Judgment, PictureJudge
+from jaxgan.evaluation.verdicts import Finding, score_gap, score_scale, skipped_updates
 from jaxgan.stages import Stage, saved_stage
-
-SAMPLES = 1000  # generated pictures that are looked at, and as many held-out ones
-SHOWN, NEAREST_SHOWN = 8, 3  # samples beside their neighbors
-
-
-class NearestPictures(NamedTuple):
-    """Samples beside the training pictures that are nearest to them."""
-
-    space: str  # what nearness was measured on: "pixels" or "features"
-    samples: np.ndarray  # [N, H, W, C] uint8
-    nearest: np.ndarray  # [N, k, H, W, C] uint8, the nearest first
-
-
-class Judgment(NamedTuple):
-    """What was found."""
-
-    findings: Sequence[Finding]
-    neighbors: Sequence[NearestPictures]
-
-
-class Space(NamedTuple):
-    """Where pictures lie near each other or apart."""
-
-    name: str  # "pixels" or "features"
-    training: np.ndarray  # [M, F]
-    places: np.ndarray  # [M] of which of the training's pictures
-    unseen: np.ndarray  # how far real pictures are from the training's
-    apart: np.ndarray  # how far each of some training pictures is from the nearest other of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,78 +46,27 @@ class Judge:
           state: a checkpoint's.
           curves: the lines of `metrics.jsonl`.
         """
-        dataset, images = self.evaluator.dataset, evaluation.images[:SAMPLES]
-        found: list[Finding] = []
-        beside = []
-        drawn = _flat(images), evaluation.fake.features[:SAMPLES]
-        for space, samples in zip(self._spaces, drawn, strict=True):
-            near = nearest(samples, space.training, min(NEAREST_SHOWN, len(space.training)))
-            found += memorization(near.distances[:, 0], space.unseen, space.name)
-            found.append(duplicates(_apart(samples[: len(space.apart)]), space.apart, space.name))
-            rows = space.places[near.indices[:SHOWN]]
-            beside.append(NearestPictures(space.name, images[:SHOWN], dataset.images[rows]))
-        found += _labels(self.evaluator, evaluation)
+        conditions = evaluation.entry.protocol.conditions
+        like_data = conditions in (NO_LABELS, AS_IN_DATA)
+        images, fake = evaluation.images[:SAMPLES], evaluation.fake
+        found, beside = self.pictures(images, fake, like_data=like_data)
         stages = self.evaluator.stages
         stage = stages[saved_stage(stages, int(state.step))]
-        if self.held_out is not None:
-            sides = (
-                (dataset.images, dataset.labels),
-                (self.held_out.images, self.held_out.labels),
-                (images, evaluation.fake.labels),
-            )
-            found += score_gap(*(_scores(stage, state, *side) for side in sides))
-        found.append(_skipped(stage.gan, state))
-        return Judgment([*found, *judge_curves(curves)], beside)
+        score = functools.partial(_scores, stage, state)
+        known, drawn = score(*self.pictures.training), score(images, fake.labels)
+        gap: Sequence[Finding] = ()
+        if self.pictures.unseen is not None:
+            gap = score_gap(known, score(*self.pictures.unseen), drawn)
+        players = [score_scale(known, drawn), *gap, _skipped(stage.gan, state)]
+        return Judgment([*found, *players, *judge_curves(curves)], beside)
 
     @functools.cached_property
-    def _held_out_features(self) -> np.ndarray | None:
-        if self.held_out is None:
-            return None
-        images = self.held_out.images[:SAMPLES]
-        pictures = in_batches(images, self.evaluator.batch_size)
-        return read_pictures(self.evaluator.network, pictures, len(images)).features
-
-    @functools.cached_property
-    def _spaces(self) -> tuple[Space, ...]:
-        images, reference = self.evaluator.dataset.images, self.evaluator.reference
-        held_out = None if self.held_out is None else _flat(self.held_out.images[:SAMPLES])
-        order = reference_order(self.evaluator.dataset, reference.moments.count)
-        return (
-            self._space("pixels", _flat(images), np.arange(len(images)), held_out),
-            self._space("features", reference.features, order, self._held_out_features),
+    def pictures(self) -> PictureJudge:
+        """Judges the pictures alone."""
+        of = self.evaluator
+        return PictureJudge(
+            of.network, of.dataset, of.reference, of.num, self.held_out, of.batch_size
         )
-
-    def _space(self, name, training, places, held_out) -> Space:
-        if held_out is not None:
-            unseen = nearest(held_out, training, 1).distances[:, 0]
-        else:  # how far the training's are from each other
-            unseen = nearest(training[:SAMPLES], training, 2).distances[:, 1]
-        some = training[: min(SAMPLES, self.evaluator.num)]
-        return Space(name, training, places, unseen, _apart(some))
-
-
-def _apart(x: np.ndarray) -> np.ndarray:
-    """How far each is from the nearest other."""
-    return nearest(x, x, 2).distances[:, 1]
-
-
-def _flat(images: np.ndarray) -> np.ndarray:
-    return images.reshape(len(images), -1)
-
-
-def _labels(evaluator: Evaluator, evaluation: Evaluation) -> Iterator[Finding]:
-    """What the classes or tags say that a classifier reads in both sets of pictures."""
-    fake, real = evaluation.fake.logits, evaluator.reference.logits
-    names = evaluator.network.label_names
-    if fake is None or real is None or len(names) != fake.shape[-1]:
-        return
-    if evaluation.entry.protocol.conditions not in (NO_LABELS, AS_IN_DATA):
-        return  # what was asked for is not what the data show
-    if evaluator.network.label_kind == "class":
-        drawn, there = (np.bincount(x.argmax(-1), minlength=len(names)) for x in (fake, real))
-        yield class_histogram(drawn, there, names)
-    else:
-        yield tag_rates((fake > 0).sum(0), len(fake), (real > 0).sum(0), len(real), names)
 
 
 def _scores(

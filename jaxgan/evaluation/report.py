@@ -20,9 +20,10 @@ from jaxgan import files
 from jaxgan.core import GanState
 from jaxgan.evaluation import history
 from jaxgan.evaluation.evaluator import Evaluation
-from jaxgan.evaluation.findings import Judge, NearestPictures
+from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.history import Entry
 from jaxgan.evaluation.metrics import higher_is_better
+from jaxgan.evaluation.picture_findings import NearestPictures
 from jaxgan.evaluation.verdicts import Finding
 from jaxgan.sampling import pictures
 from jaxgan.training import curves

@@ -10,7 +10,7 @@ from helpers import SEED, TOY, first_state, noise_images
 
 from jaxgan import devices
 from jaxgan.errors import UsageError
-from jaxgan.evaluation import findings, history
+from jaxgan.evaluation import history, picture_findings
 from jaxgan.evaluation.after_save import EvaluateSaved
 from jaxgan.evaluation.evaluator import (
     Evaluation,
@@ -21,10 +21,11 @@ from jaxgan.evaluation.evaluator import (
     read_reference,
     reference_order,
 )
-from jaxgan.evaluation.findings import Judge, Judgment
+from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.history import Entry
 from jaxgan.evaluation.metrics import METRICS, PRDC, Comparison
 from jaxgan.evaluation.networks.network import Network, Reading, each_channel
+from jaxgan.evaluation.picture_findings import Judgment
 from jaxgan.evaluation.protocol import Measured, Protocol, check_comparable
 from jaxgan.evaluation.verdicts import Finding
 from jaxgan.stages import as_stages
@@ -351,7 +352,7 @@ def test_findings_are_told_when_they_change_and_the_report_is_renewed(tmp_path):
 def test_what_real_pictures_reach_is_found_once(monkeypatch):
     judge, state = Judge(_evaluator(), noise_images(5, 2, 1)), first_state()
     first = judge(judge.evaluator(state), state, [])
-    monkeypatch.setattr(findings, "read_pictures", None)
+    monkeypatch.setattr(picture_findings, "read_pictures", None)
     again = judge(judge.evaluator(state), state, [])
     assert again.findings == first.findings and len(first.findings) > 5
 

@@ -17,8 +17,8 @@ from PIL import Image
 
 import jaxgan
 from jaxgan.evaluation import report
-from jaxgan.evaluation.findings import NearestPictures
 from jaxgan.evaluation.history import Entry
+from jaxgan.evaluation.picture_findings import NearestPictures
 from jaxgan.evaluation.protocol import Measured, Protocol
 from jaxgan.evaluation.verdicts import Finding
 
