@@ -25,6 +25,7 @@ from jaxgan.evaluation import history, report
 from jaxgan.evaluation.evaluator import Evaluation
 from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.metrics import first_number, higher_is_better
+from jaxgan.evaluation.picture_findings import Scale
 from jaxgan.evaluation.protocol import Protocol, check_comparable
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
@@ -103,16 +104,16 @@ def run() -> None:
             by = FLAGS.metrics and first_number(FLAGS.metrics[0], evaluator.network)
             asked = functools.partial(described.chosen_step, protocol=protocol, metric=by)
             steps = [asked(workdir, FLAGS.checkpoint, there)]
+        judge = Judge(evaluator, _held_out(settings), data_flags.cache_dir())
         for step in steps:
             state = checkpointer.restore(template(stages), step).state
             evaluation = evaluator(state, raw=FLAGS.raw)
             if evaluation.entry.metrics:
                 history.append(workdir, evaluation.entry)
                 addresses.put_up(workdir / history.FILE)
-            _print(evaluation)
+            _print(evaluation, judge.scale)
     if other is not None:
         _against(evaluation, other)
-    judge = Judge(evaluator, _held_out(settings))
     for finding in report.write_of(workdir, settings, judge, evaluation, state):
         print(finding.line)
     page = workdir / report.FILE
@@ -142,16 +143,21 @@ def _held_out(settings: Mapping) -> data.Dataset | None:
     return described.held_out_of(settings, *where, say=print)
 
 
-def _print(evaluation: Evaluation) -> None:
+def _print(evaluation: Evaluation, scale: Scale) -> None:
     step, protocol, metrics = evaluation.entry
     print(
         f"step {step}, {protocol.num_generated} pictures against {protocol.num_reference} of "
         f"{protocol.reference}, features {protocol.features} {protocol.digest[:8]}"
     )
-    width = max(map(len, metrics), default=0)
+    rows = [["", "value", "interval", "held-out", "noise floor"]]
     for name, (value, low, high) in metrics.items():
-        bounds = "" if low is None else f"   {low:.4g} to {high:.4g}"
-        print(f"  {name:<{width}}  {value:10.4g}{bounds}")
+        bounds = "" if low is None else f"{low:.4g} to {high:.4g}"
+        others = ["-" if x is None else f"{x:.4g}" for x in scale.columns(name)]
+        rows.append([name, f"{value:.4g}", bounds, *others])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for name, *cells in rows if metrics else ():
+        line = [cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True)]
+        print("  ".join(["", name.ljust(widths[0]), *line]))
 
 
 def _other(protocol: Protocol) -> history.Entry:

@@ -17,8 +17,8 @@ from jaxgan.core import GanState, Variables
 from jaxgan.data import Dataset, digest
 from jaxgan.evaluation.distances.frechet import Moments, merge
 from jaxgan.evaluation.distances.path_length import path_lengths
-from jaxgan.evaluation.history import Entry, Measured
-from jaxgan.evaluation.metrics import METRICS, Comparison, Setup, obstacle
+from jaxgan.evaluation.history import Entry
+from jaxgan.evaluation.metrics import Comparison, Setup, measure, obstacle
 from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.protocol import Protocol
 from jaxgan.sampling.draw import draw_batches, draw_latents, float_images, generator_variables
@@ -191,7 +191,6 @@ class Evaluator:
 
         Metrics with an obstacle are left out.
         """
-        obstacles = self.obstacles()
         step = int(state.step)
         variables = generator_variables(state, raw=raw)
         shown: list[np.ndarray] = []
@@ -213,13 +212,18 @@ class Evaluator:
         title = f"step {step}" if self.progress else None
         fake = read_pictures(self.network, pictures(), self.num, self.labels, title=title)
         lengths = functools.partial(self._path_lengths, variables, step)
-        seen = Comparison(self.network, self.reference, fake, self.seed, lengths)
-        measured: dict[str, Measured] = {}
-        for name in self.metrics:
-            if name not in obstacles:
-                measured |= METRICS[name].measure(seen)
+        latents = gan_at(self.stages, step).latent is not None
+        seen = Comparison(
+            self.network, self.reference, fake, self.seed, lengths if latents else None
+        )
+        measured = measure(self.metrics, seen, same_labels=self.same_labels)
         entry = Entry(step, self.protocol(raw=raw), measured)
         return Evaluation(entry, fake, np.concatenate(shown))
+
+    @property
+    def same_labels(self) -> bool:
+        """Whether the network's labels are the data's."""
+        return self.network.label_names == self.dataset.spec.label_names
 
     def obstacles(self) -> Mapping[str, str]:
         """Returns why a metric is not measured, for each that cannot be."""
@@ -229,7 +233,7 @@ class Evaluator:
             self.reference.moments.count,
             self.num,
             asked=self.labels is not None,
-            same_labels=self.network.label_names == self.dataset.spec.label_names,
+            same_labels=self.same_labels,
             latents=gan_at(self.stages, 0).latent is not None,
         )
         found = {name: obstacle(name, setup) for name in self.metrics}

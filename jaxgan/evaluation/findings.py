@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Mapping, Sequence
 
 import jax
@@ -16,7 +17,7 @@ from jaxgan.core import Context, Gan, GanState, example_keys, normalize
 from jaxgan.data import Dataset
 from jaxgan.evaluation.curve_verdicts import judge_curves
 from jaxgan.evaluation.evaluator import AS_IN_DATA, NO_LABELS, Evaluation, Evaluator
-from jaxgan.evaluation.picture_findings import SAMPLES, Judgment, PictureJudge
+from jaxgan.evaluation.picture_findings import SAMPLES, Judgment, PictureJudge, Scale
 from jaxgan.evaluation.verdicts import Finding, score_gap, score_scale, skipped_updates
 from jaxgan.stages import Stage, saved_stage
 
@@ -28,10 +29,12 @@ class Judge:
     Args:
       evaluator: of the run, with the training's data set.
       held_out: pictures of the same kind that were not trained on, if there are any.
+      cache_dir: where readings of real pictures are kept.
     """
 
     evaluator: Evaluator
     held_out: Dataset | None = None
+    cache_dir: pathlib.Path | None = None
 
     def __call__(
         self,
@@ -65,8 +68,19 @@ class Judge:
         """Judges the pictures alone."""
         of = self.evaluator
         return PictureJudge(
-            of.network, of.dataset, of.reference, of.num, self.held_out, of.batch_size
+            of.network,
+            of.dataset,
+            of.reference,
+            of.num,
+            self.held_out,
+            of.batch_size,
+            self.cache_dir,
         )
+
+    @functools.cached_property
+    def scale(self) -> Scale:
+        """What real pictures reach by the same protocol."""
+        return self.pictures.scale(self.evaluator.metrics, self.evaluator.seed)
 
 
 def _scores(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -45,7 +45,21 @@ class Comparison(NamedTuple):
     real: Reading
     fake: Reading
     seed: int
-    path_lengths: Callable[[], np.ndarray]
+    path_lengths: Callable[[], np.ndarray] | None = None
+    intervals: bool = True
+
+    def interval(
+        self,
+        statistic: Callable[[np.ndarray], float],
+        num: int,
+        *,
+        resamples: int = 1000,
+        centered: bool = False,
+    ) -> Measured:
+        """As `bootstrap.interval`; the number alone where no interval is wanted."""
+        if not self.intervals:
+            return Measured(float(statistic(np.arange(num))))
+        return interval(statistic, num, resamples=resamples, centered=centered, seed=self.seed)
 
 
 class Need(NamedTuple):
@@ -77,15 +91,41 @@ def first_number(metric: str, network: Network) -> str:
     return {"inception_frechet": "fid", "inception_kid": "kid"}.get(name, name)
 
 
+def measure(
+    names: Sequence[str], seen: Comparison, *, same_labels: bool = False
+) -> dict[str, Measured]:
+    """Returns the numbers of metrics, without those that have an obstacle.
+
+    Args:
+      names: in `METRICS`.
+      seen: what they look at.
+      same_labels: whether the network's labels are those of the pictures.
+    """
+    real, fake = (reading.moments.count for reading in (seen.real, seen.fake))
+    setup = Setup(
+        seen.network,
+        len(seen.real.moments.mean) + 1,
+        real,
+        fake,
+        asked=seen.fake.labels is not None,
+        same_labels=same_labels,
+        latents=seen.path_lengths is not None,
+    )
+    measured: dict[str, Measured] = {}
+    for name in names:
+        if obstacle(name, setup) is None:
+            measured |= METRICS[name].measure(seen)
+    return measured
+
+
 def _frechet(seen: Comparison) -> Mapping[str, Measured]:
     """FID, or with another network the Fréchet distance of its features."""
     real, features = seen.real.moments, seen.fake.features
-    bounds = interval(
+    bounds = seen.interval(
         lambda rows: frechet_distance(real, Moments.of(features[rows])),
         len(features),
         resamples=FRECHET_RESAMPLES,
         centered=True,
-        seed=seen.seed,
     )
     name = first_number("frechet", seen.network)
     return {name: bounds._replace(value=frechet_distance(real, seen.fake.moments))}
@@ -112,7 +152,7 @@ def _score(seen: Comparison) -> Mapping[str, Measured]:
 def _prdc(seen: Comparison) -> Mapping[str, Measured]:
     """Precision, recall, density and coverage."""
     found = prdc(seen.real.features[:MANIFOLD], seen.fake.features[:MANIFOLD])
-    return {name: _mean(values, seen.seed) for name, values in found.items()}
+    return {name: _mean(seen, values) for name, values in found.items()}
 
 
 def _accuracy(seen: Comparison) -> Mapping[str, Measured]:
@@ -122,12 +162,12 @@ def _accuracy(seen: Comparison) -> Mapping[str, Measured]:
     def share(rows):
         return found[rows].sum() / asked[rows].sum()
 
-    return {"accuracy": interval(share, len(found), seed=seen.seed)}
+    return {"accuracy": seen.interval(share, len(found))}
 
 
 def _ppl(seen: Comparison) -> Mapping[str, Measured]:
     """How much the network's features change along paths between latents, on average."""
-    return {first_number("ppl", seen.network): _mean(seen.path_lengths(), seen.seed)}
+    return {first_number("ppl", seen.network): _mean(seen, seen.path_lengths())}
 
 
 def _modes(seen: Comparison) -> Mapping[str, Measured]:
@@ -139,13 +179,13 @@ def _modes(seen: Comparison) -> Mapping[str, Measured]:
     }
     # Centered, because a resample misses modes that its pictures have.
     return {
-        name: interval(number, len(drawn), resamples=100, centered=True, seed=seen.seed)
+        name: seen.interval(number, len(drawn), resamples=100, centered=True)
         for name, number in numbers.items()
     }
 
 
-def _mean(values: np.ndarray, seed: int) -> Measured:
-    return interval(lambda rows: values[rows].mean(), len(values), seed=seed)
+def _mean(seen: Comparison, values: np.ndarray) -> Measured:
+    return seen.interval(lambda rows: values[rows].mean(), len(values))
 
 
 def _normal(found: Estimate, independent: int) -> Measured:
@@ -216,6 +256,42 @@ USUAL = ("frechet", "kid", "is", "prdc", "accuracy")
 """What is measured when nothing is asked for, as far as it can be."""
 
 
+class About(NamedTuple):
+    """What there is to know of a number."""
+
+    meaning: str
+    higher_is_better: bool
+
+
+_DISTANCE = "How far the features of samples are from those of the data, "
+ABOUT: Mapping[str, About] = MappingProxyType(
+    {
+        "fid": About(f"{_DISTANCE}as two Gaussians; few pictures raise it.", False),
+        "frechet": About(f"{_DISTANCE}as two Gaussians; few pictures raise it.", False),
+        "kid": About(f"{_DISTANCE}by a kernel; 0 on average for the data themselves.", False),
+        "score": About(
+            "How sure a classifier is of each sample, and how evenly it reads the classes: from 1 "
+            "to their number. It never looks at the data.",
+            True,
+        ),
+        "precision": About("The share of samples that lie among the data.", True),
+        "recall": About("The share of the data that lie among the samples.", True),
+        "density": About("How densely the data lie around a sample; may exceed 1.", True),
+        "coverage": About("The share of the data with a sample near them.", True),
+        "accuracy": About("The share of labels that a classifier reads as asked for.", True),
+        "path_length": About("How much samples change along short steps of the latents.", False),
+        "modes": About("How many of the 1000 modes are drawn.", True),
+        "divergence": About("How unevenly the modes are drawn; 0 is best.", False),
+    }
+)
+"""By the end of a number's name."""
+
+
+def about(name: str) -> About:
+    """Returns what there is to know of a number, nothing of one of another version."""
+    return next((told for end, told in ABOUT.items() if name.endswith(end)), About("", True))
+
+
 def higher_is_better(name: str) -> bool:
     """Whether a number of this name is to be large."""
-    return not name.endswith(("fid", "kid", "frechet", "path_length", "divergence"))
+    return about(name).higher_is_better

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxgan.data import Dataset
+from jaxgan.evaluation.distances.frechet import Moments
 from jaxgan.evaluation.distances.manifold import prdc
 from jaxgan.evaluation.distances.neighbors import nearest
-from jaxgan.evaluation.evaluator import in_batches, read_pictures, reference_order
+from jaxgan.evaluation.evaluator import read_reference, reference_order
+from jaxgan.evaluation.metrics import Comparison, measure
 from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.picture_verdicts import AVERAGE, SHRUNK, judge_likeness, judge_pixels
 from jaxgan.evaluation.verdicts import (
@@ -57,6 +60,19 @@ class Judgment(NamedTuple):
     neighbors: Sequence[NearestPictures]
 
 
+class Scale(NamedTuple):
+    """What real pictures reach where samples are measured, by number."""
+
+    held_out: Mapping[str, float]  # against the training's; empty if there are none
+    num_held_out: int
+    floor: Mapping[str, float]  # one part of the training's against another: its noise
+    num_floor: int  # pictures in each
+
+    def columns(self, name: str) -> tuple[float | None, float | None]:
+        """A number of both, None where it cannot be had."""
+        return self.held_out.get(name), self.floor.get(name)
+
+
 class Space(NamedTuple):
     """Where pictures lie near each other or apart."""
 
@@ -77,6 +93,7 @@ class PictureJudge:
       num: how many samples there are.
       held_out: pictures of the same kind that were not trained on, if there are any.
       batch_size: pictures read at a time.
+      cache_dir: where readings of real pictures are kept.
     """
 
     network: Network
@@ -85,6 +102,7 @@ class PictureJudge:
     num: int
     held_out: Dataset | None = None
     batch_size: int = 64
+    cache_dir: pathlib.Path | None = None
 
     def __call__(self, images: np.ndarray, fake: Reading, *, like_data: bool = True) -> Judgment:
         """Returns what is to be said of samples, and some beside their nearest pictures.
@@ -120,12 +138,35 @@ class PictureJudge:
         return None if self.held_out is None else Drawn.of(self.held_out)
 
     @functools.cached_property
-    def _unseen_features(self) -> np.ndarray | None:
-        if self.unseen is None:
+    def _unseen_reading(self) -> Reading | None:
+        if self.held_out is None:
             return None
-        images = self.unseen.images
-        pictures = in_batches(images, self.batch_size)
-        return read_pictures(self.network, pictures, len(images)).features
+        how: dict[str, Any] = {"batch_size": self.batch_size, "cache_dir": self.cache_dir}
+        return read_reference(self.network, self.held_out, self.num, **how)
+
+    @property
+    def _unseen_features(self) -> np.ndarray | None:
+        seen = self._unseen_reading
+        return None if seen is None else seen.features[:SAMPLES]
+
+    def scale(self, metrics: Sequence[str], seed: int = 0) -> Scale:
+        """Returns what real pictures reach by some metrics."""
+        same_labels = self.network.label_names == self.dataset.spec.label_names
+
+        def beside(real: Reading, other: Reading) -> Mapping[str, float]:
+            seen = Comparison(self.network, real, other, seed, intervals=False)
+            numbers = measure(metrics, seen, same_labels=same_labels)
+            return {name: number.value for name, number in numbers.items()}
+
+        half = min(self.num, len(self.reference.features) // 2)
+        halves = [_part(self.reference, slice(k * half, (k + 1) * half)) for k in (0, 1)]
+        unseen = self._unseen_reading
+        return Scale(
+            {} if unseen is None else beside(self.reference, unseen),
+            0 if unseen is None else unseen.moments.count,
+            beside(*halves),
+            half,
+        )
 
     @functools.cached_property
     def _likeness(self) -> tuple[Mapping[str, float], int] | None:
@@ -154,6 +195,12 @@ class PictureJudge:
         else:  # how far the training's are from each other
             unseen = nearest(drawn, training, 2).distances[:, 1]
         return Space(name, training, places, unseen, _apart(drawn[: self.num]))
+
+
+def _part(reading: Reading, rows: slice) -> Reading:
+    features = reading.features[rows]
+    logits, labels = (None if x is None else x[rows] for x in (reading.logits, reading.labels))
+    return Reading(features, logits, Moments.of(features), labels)
 
 
 def _without_what_follows(found: Sequence[Finding], look: Finding) -> list[Finding]:

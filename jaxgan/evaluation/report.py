@@ -22,8 +22,8 @@ from jaxgan.evaluation import history
 from jaxgan.evaluation.evaluator import Evaluation
 from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.history import Entry
-from jaxgan.evaluation.metrics import higher_is_better
-from jaxgan.evaluation.picture_findings import NearestPictures
+from jaxgan.evaluation.metrics import about
+from jaxgan.evaluation.picture_findings import NearestPictures, Scale
 from jaxgan.evaluation.verdicts import Finding
 from jaxgan.sampling import pictures
 from jaxgan.training import curves
@@ -46,6 +46,7 @@ class Report(NamedTuple):
     training: Sequence[Mapping[str, float | None]] = ()  # the lines of metrics.jsonl
     neighbors: Sequence[NearestPictures] = ()
     settings: Mapping[str, Any] = MappingProxyType({})  # config.json
+    scale: Scale | None = None
 
 
 def write(path: str | pathlib.Path, report: Report) -> None:
@@ -88,6 +89,7 @@ def write_of(
             lines,
             neighbors,
             settings,
+            judge.scale,
         )
         write(workdir / FILE, page)
     return found
@@ -108,7 +110,7 @@ def render(report: Report) -> str:
     ]
     return environment.from_string(source).render(
         report=report,
-        higher_is_better=higher_is_better,
+        about=about,
         words=WORDS,
         counts={v: sum(f.verdict == v for f in report.findings) for v in WORDS},
         findings=sorted(report.findings, key=lambda f: list(WORDS).index(f.verdict)),

@@ -246,7 +246,8 @@ def evaluation(
             "--evaluate_every has nothing to measure; raise --evaluate_images or drop it"
         )
     held_out = described.held_out_of(settings, cache_dir=cache_dir, say=say)
-    return EvaluateSaved(Judge(evaluator, held_out), settings, say)
+    judge = Judge(evaluator, held_out, pathlib.Path(cache_dir))
+    return EvaluateSaved(judge, settings, say)
 
 
 def left_out(stages: Stages, steps: int) -> str | None:

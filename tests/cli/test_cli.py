@@ -635,7 +635,8 @@ def test_an_evaluation_is_a_table_a_line_and_a_page(digits, tmp_path):
     assert made.status == 0, made.err
     for step in (2, 4, 6):
         assert f"step {step}, 200 pictures against 120 of glyphs, features random" in made.out
-    assert made.out.count("coverage") == 3
+    assert made.out.count("  coverage ") == 3 and made.out.count("noise floor\n") == 3
+    assert len(re.findall(r"  precision +\S+ +\S+ to \S+ +\S+ +-\n", made.out)) == 3
     assert made.out.endswith(f"{digits / 'report.html'}\n")
     assert "<h1>cgan on glyphs</h1>" in (digits / "report.html").read_text()
     lines = files.read_json_lines(digits / "evaluation.jsonl")

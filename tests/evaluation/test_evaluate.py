@@ -12,6 +12,7 @@ from jaxgan import devices
 from jaxgan.errors import UsageError
 from jaxgan.evaluation import history, picture_findings
 from jaxgan.evaluation.after_save import EvaluateSaved
+from jaxgan.evaluation.distances.frechet import Moments, frechet_distance
 from jaxgan.evaluation.evaluator import (
     Evaluation,
     Evaluator,
@@ -23,7 +24,7 @@ from jaxgan.evaluation.evaluator import (
 )
 from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.history import Entry
-from jaxgan.evaluation.metrics import METRICS, PRDC, Comparison
+from jaxgan.evaluation.metrics import METRICS, PRDC, Comparison, about, first_number
 from jaxgan.evaluation.networks.network import Network, Reading, each_channel
 from jaxgan.evaluation.picture_findings import Judgment
 from jaxgan.evaluation.protocol import Measured, Protocol, check_comparable
@@ -161,6 +162,27 @@ def test_an_evaluation_measures_the_average_and_says_by_what():
         check_comparable(averaged.entry.protocol, raw.entry.protocol)
 
 
+def test_the_scale_is_what_real_pictures_reach_in_the_samples_place():
+    evaluator, held_out = _evaluator(90, ("frechet", "prdc", "kid", "ppl")), noise_images(110, 2, 1)
+    scale = Judge(evaluator, held_out).scale
+    features = _read_by_hand(evaluator.dataset.images[reference_order(evaluator.dataset)])
+    halves = [Moments.of(half) for half in (features[:90], features[90:180])]
+    assert scale.floor == {"pixels_frechet": pytest.approx(frechet_distance(*halves))}
+    unseen = Moments.of(_read_by_hand(held_out.images[reference_order(held_out, 90)]))
+    expected = frechet_distance(evaluator.reference.moments, unseen)
+    assert scale.held_out == {"pixels_frechet": pytest.approx(expected)}
+    assert scale.columns("ppl") == (None, None) and scale.num_held_out == scale.num_floor == 90
+    without = Judge(_evaluator(metrics=("prdc",))).scale
+    assert without.floor.keys() == set(PRDC) and not without.held_out
+
+
+def test_every_number_has_a_meaning():
+    numbers = {first_number(name, PIXELS) for name in METRICS} | {"modes_divergence", *PRDC}
+    for name in numbers | {"fid", "kid"}:
+        assert about(name).meaning.endswith(".") and len(about(name).meaning) > 20
+    assert about("of another version").meaning == ""
+
+
 def test_the_distance_of_the_data_to_themselves_is_small():
     """The same pictures on both sides: 0; noise against what a constant draws: large."""
     evaluator = _evaluator(metrics=("frechet",))
@@ -295,6 +317,8 @@ class Scripted:
 class Trusting(Judge):
     """A judge who says whether a distance is below 3, and nothing else."""
 
+    scale = None
+
     def __call__(self, evaluation, state, curves):
         value = evaluation.entry.metrics["pixels_frechet"].value
         verdict = "good" if value < 3 else "watch"
@@ -352,7 +376,7 @@ def test_findings_are_told_when_they_change_and_the_report_is_renewed(tmp_path):
 def test_what_real_pictures_reach_is_found_once(monkeypatch):
     judge, state = Judge(_evaluator(), noise_images(5, 2, 1)), first_state()
     first = judge(judge.evaluator(state), state, [])
-    monkeypatch.setattr(picture_findings, "read_pictures", None)
+    monkeypatch.setattr(picture_findings, "read_reference", None)
     again = judge(judge.evaluator(state), state, [])
     assert again.findings == first.findings and len(first.findings) > 5
 

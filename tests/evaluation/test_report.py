@@ -18,7 +18,7 @@ from PIL import Image
 import jaxgan
 from jaxgan.evaluation import report
 from jaxgan.evaluation.history import Entry
-from jaxgan.evaluation.picture_findings import NearestPictures
+from jaxgan.evaluation.picture_findings import NearestPictures, Scale
 from jaxgan.evaluation.protocol import Measured, Protocol
 from jaxgan.evaluation.verdicts import Finding
 
@@ -87,6 +87,7 @@ def _full(name="anime"):
             NearestPictures("features", _pictures(2, 4, 4, 1), _pictures(2, 3, 4, 4, 1)),
         ],
         settings={"dataset": name, "config": {"width": 64}},
+        scale=Scale({f"{name} kid": 0.0625}, 300, {f"{name} kid": 0.03125}, 500),
     )
 
 
@@ -107,8 +108,12 @@ def test_everything_is_on_the_page(tmp_path):
         "All is well in anime.",
         "It's broken.",
         "0.125 to 0.375",
-        "lower is better",
-        "higher is better",
+        "by a kernel; 0 on average for the data themselves. Lower is better.",
+        "Higher is better.",
+        "0.0625",
+        "0.03125",
+        "300 that were not trained on",
+        "500 of the training's against as many others",
         "features: anime",
         '"width": 64',
     ):
