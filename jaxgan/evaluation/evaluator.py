@@ -6,14 +6,14 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 
 from jaxgan import bars, devices, files
-from jaxgan.core import GanState, Variables
+from jaxgan.core import Gan, GanState, Variables
 from jaxgan.data import Dataset, digest
 from jaxgan.evaluation.distances.frechet import Moments, merge
 from jaxgan.evaluation.distances.path_length import path_lengths
@@ -23,6 +23,7 @@ from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.protocol import Protocol
 from jaxgan.sampling.draw import draw_batches, draw_latents, float_images, generator_variables
 from jaxgan.sampling.paths import slerp
+from jaxgan.sampling.style import truncated
 from jaxgan.stages import Stages, gan_at
 
 KEPT = 50_000  # features that are kept one by one; the moments are of all
@@ -116,24 +117,29 @@ def in_batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def _cached(path: pathlib.Path, read: Callable[[], Reading]) -> Reading:
     try:
-        return _stored(files.read_npz(path))
+        return reading_of(files.read_npz(path))
     except FileNotFoundError:
         pass
     except (OSError, files.DamagedFile) as error:
         logging.warning("%s is damaged (%s): the pictures are read again", path, error)
     seen = read()
-    arrays = {**seen.moments._asdict(), "features": seen.features, "logits": seen.logits}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.whole(path, "wb") as file:
-            np.savez(file, **{name: x for name, x in arrays.items() if x is not None})
+            np.savez(file, **arrays_of(seen))
     except OSError as error:
         logging.warning("%s cannot be kept (%s): they will be read again", path, error)
     return seen
 
 
-def _stored(arrays: dict[str, np.ndarray]) -> Reading:
-    """Raises DamagedFile if the arrays are not those of a reading."""
+def arrays_of(seen: Reading) -> dict[str, Any]:
+    """Returns what is kept of a reading."""
+    arrays = {**seen.moments._asdict(), "features": seen.features, "logits": seen.logits}
+    return {name: np.asarray(x) for name, x in arrays.items() if x is not None}
+
+
+def reading_of(arrays: dict[str, np.ndarray]) -> Reading:
+    """Returns the reading of `arrays_of`. Raises DamagedFile if the arrays are no reading's."""
     try:
         moments = Moments(int(arrays["count"]), arrays["mean"], arrays["scatter"])
         features, logits = arrays["features"], arrays.get("logits")
@@ -171,6 +177,7 @@ class Evaluator:
       batch_size: pictures computed at a time.
       progress: whether to show how far it is.
       images_kept: how many of the drawn pictures an evaluation keeps to be looked at.
+      truncation: psi, of methods with intermediate latents.
     """
 
     stages: Stages
@@ -185,6 +192,7 @@ class Evaluator:
     batch_size: int = 64
     progress: bool = False
     images_kept: int = 1000
+    truncation: float = 1.0
 
     def __call__(self, state: GanState, *, raw: bool = False) -> Evaluation:
         """Measures the averaged generator of a state, or with `raw` the last one.
@@ -197,7 +205,7 @@ class Evaluator:
 
         def pictures():
             drawn = draw_batches(
-                gan_at(self.stages, step),
+                self._gan(step),
                 variables,
                 self.num,
                 {"label": self.labels},
@@ -214,11 +222,20 @@ class Evaluator:
         lengths = functools.partial(self._path_lengths, variables, step)
         latents = gan_at(self.stages, step).latent is not None
         seen = Comparison(
-            self.network, self.reference, fake, self.seed, lengths if latents else None
+            self.network,
+            self.reference,
+            fake,
+            self.seed,
+            lengths if latents else None,
+            label_names=self.dataset.spec.label_names,
         )
         measured = measure(self.metrics, seen, same_labels=self.same_labels)
         entry = Entry(step, self.protocol(raw=raw), measured)
         return Evaluation(entry, fake, np.concatenate(shown))
+
+    def _gan(self, step: int) -> Gan:
+        gan = gan_at(self.stages, step)
+        return gan if self.truncation == 1 else truncated(gan, self.truncation)
 
     @property
     def same_labels(self) -> bool:
@@ -240,7 +257,7 @@ class Evaluator:
         return {name: why for name, why in found.items() if why is not None}
 
     def _path_lengths(self, variables: Variables, step: int) -> np.ndarray:
-        gan = gan_at(self.stages, step)
+        gan = self._gan(step)
         places = {"index": np.arange(self.batch_size)}
         if self.labels is not None:
             places["label"] = np.resize(self.labels, (self.batch_size, *self.labels.shape[1:]))
@@ -270,7 +287,7 @@ class Evaluator:
             num_generated=self.num,
             conditions=NO_LABELS if self.labels is None else self.conditions or AS_IN_DATA,
             weights="last" if raw else "averaged",
-            truncation=1.0,
+            truncation=self.truncation,
             seed=self.seed,
         )
 

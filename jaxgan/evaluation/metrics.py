@@ -9,19 +9,18 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxgan.evaluation.distances.accuracy import hits
-from jaxgan.evaluation.distances.arrays import Estimate
 from jaxgan.evaluation.distances.bootstrap import interval
 from jaxgan.evaluation.distances.frechet import Moments, frechet_distance
 from jaxgan.evaluation.distances.inception_score import inception_score, softmax
-from jaxgan.evaluation.distances.kernel import kernel_distance
+from jaxgan.evaluation.distances.kernel import kernel_distance, kernel_estimates
 from jaxgan.evaluation.distances.manifold import prdc
 from jaxgan.evaluation.distances.modes import count_modes, stacked_modes
 from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.protocol import Measured
 
-NORMAL = 1.96  # standard deviations that hold 95 %
-FRECHET_RESAMPLES = 20  # each takes as long as the distance itself
+FRECHET_RESAMPLES = 20  # each takes as long as the distance itself; of the Inception Score, too
 SUBSET = 1000  # pictures in a block of KID's, as in its code
+FEW = 100  # pictures of a label; fewer are not measured alone
 SPLITS = 10  # of the Inception Score, as in its code
 MANIFOLD = 10_000  # pictures that precision and the others look at: 50,000 take 25 times as long
 
@@ -47,6 +46,7 @@ class Comparison(NamedTuple):
     seed: int
     path_lengths: Callable[[], np.ndarray] | None = None
     intervals: bool = True
+    label_names: tuple[str, ...] = ()  # of the pictures' labels
 
     def interval(
         self,
@@ -91,6 +91,19 @@ def first_number(metric: str, network: Network) -> str:
     return {"inception_frechet": "fid", "inception_kid": "kid"}.get(name, name)
 
 
+def setup_of(seen: Comparison, *, same_labels: bool = False) -> Setup:
+    """Returns what is known of two sets that were read."""
+    return Setup(
+        seen.network,
+        len(seen.real.moments.mean) + 1,
+        seen.real.moments.count,
+        seen.fake.moments.count,
+        asked=seen.fake.labels is not None,
+        same_labels=same_labels,
+        latents=seen.path_lengths is not None,
+    )
+
+
 def measure(
     names: Sequence[str], seen: Comparison, *, same_labels: bool = False
 ) -> dict[str, Measured]:
@@ -101,16 +114,7 @@ def measure(
       seen: what they look at.
       same_labels: whether the network's labels are those of the pictures.
     """
-    real, fake = (reading.moments.count for reading in (seen.real, seen.fake))
-    setup = Setup(
-        seen.network,
-        len(seen.real.moments.mean) + 1,
-        real,
-        fake,
-        asked=seen.fake.labels is not None,
-        same_labels=same_labels,
-        latents=seen.path_lengths is not None,
-    )
+    setup = setup_of(seen, same_labels=same_labels)
     measured: dict[str, Measured] = {}
     for name in names:
         if obstacle(name, setup) is None:
@@ -132,21 +136,38 @@ def _frechet(seen: Comparison) -> Mapping[str, Measured]:
 
 
 def _kid(seen: Comparison) -> Mapping[str, Measured]:
-    """KID, or the same of another network; the interval is of the mean over subsets."""
+    """KID, or the same of another network; the interval is by subsampling.
+
+    Estimates of b of n pictures, drawn without replacement, spread as those of n do but for a
+    factor (Politis and Romano, 1994); drawn with replacement, a picture would meet itself.
+    """
     real, fake = seen.real.features, seen.fake.features
     blocks = min(len(real), len(fake)) // SUBSET
     subsets = max(10, min(100, blocks * 10))
     found = kernel_distance(real, fake, subsets=subsets, subset_size=SUBSET, seed=seen.seed)
-    # Subsets overlap: only so many are independent.
-    return {first_number("kid", seen.network): _normal(found, blocks)}
+    name = first_number("kid", seen.network)
+    if not seen.intervals:
+        return {name: Measured(found.mean)}
+    count = min(len(real), len(fake))
+    part = min(SUBSET, count // 2)
+    draws = kernel_estimates(real, fake, subsets=100, subset_size=part, seed=seen.seed + 1)
+    around = (draws - draws.mean()) * np.sqrt(part / (count - part))
+    low, high = np.quantile(around, [0.025, 0.975])
+    return {name: Measured(found.mean, found.mean + low, found.mean + high)}
 
 
 def _score(seen: Comparison) -> Mapping[str, Measured]:
     """Inception Score, or the same of another classifier's classes."""
     probabilities = softmax(seen.fake.logits)
     order = np.random.default_rng(seen.seed).permutation(len(probabilities))
-    found = inception_score(probabilities[order], splits=SPLITS)
-    return {first_number("is", seen.network): _normal(found, SPLITS)}
+    probabilities = probabilities[order]
+    bounds = seen.interval(
+        lambda rows: inception_score(probabilities[rows], splits=SPLITS).mean,
+        len(order),
+        resamples=FRECHET_RESAMPLES,
+        centered=True,
+    )
+    return {first_number("is", seen.network): bounds}
 
 
 def _prdc(seen: Comparison) -> Mapping[str, Measured]:
@@ -163,6 +184,24 @@ def _accuracy(seen: Comparison) -> Mapping[str, Measured]:
         return found[rows].sum() / asked[rows].sum()
 
     return {"accuracy": seen.interval(share, len(found))}
+
+
+def _classes(seen: Comparison) -> Mapping[str, Measured]:
+    """The Fréchet distance of each label's pictures, and how often a classifier of the data's
+    labels reads these as asked; of labels with enough pictures."""
+    found = {}
+    sides = seen.real, seen.fake
+    for place, label in enumerate(seen.label_names):
+        rows = [np.flatnonzero(x.labels[: len(x.features), place] == 1) for x in sides]
+        if min(map(len, rows)) < FEW:
+            continue
+        moments = [Moments.of(x.features[of]) for x, of in zip(sides, rows, strict=True)]
+        distance = first_number("frechet", seen.network)
+        found[f"{label}/{distance}"] = Measured(frechet_distance(*moments))
+        if seen.network.label_names == seen.label_names:
+            read = hits(seen.fake.logits[rows[1]], seen.fake.labels[rows[1]])
+            found[f"{label}/accuracy"] = Measured(read.accuracy())
+    return found
 
 
 def _ppl(seen: Comparison) -> Mapping[str, Measured]:
@@ -186,11 +225,6 @@ def _modes(seen: Comparison) -> Mapping[str, Measured]:
 
 def _mean(seen: Comparison, values: np.ndarray) -> Measured:
     return seen.interval(lambda rows: values[rows].mean(), len(values))
-
-
-def _normal(found: Estimate, independent: int) -> Measured:
-    margin = NORMAL * found.deviation / np.sqrt(independent)
-    return Measured(found.mean, found.mean - margin, found.mean + margin)
 
 
 def _is_inception(network: Network) -> bool:
@@ -227,6 +261,10 @@ ASKED = Need(
     "accuracy compares pictures with the labels that they were asked to show, and this model takes "
     "none; train one that does",
 )
+LABELED = Need(
+    lambda setup: setup.asked,
+    "classes tells what was asked for apart, and this model takes no labels; train one that does",
+)
 SAME_LABELS = Need(
     lambda setup: setup.same_labels,
     "accuracy needs a classifier of the data's own labels and {network.name!r} is none; make one "
@@ -247,6 +285,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "is": Metric(_score, "{}_score", (CLASSES, _pictures(SPLITS))),
         "prdc": Metric(_prdc, "precision", (_pictures(100),)),
         "accuracy": Metric(_accuracy, "accuracy", (ASKED, SAME_LABELS)),
+        "classes": Metric(_classes, "", (LABELED,)),
         "ppl": Metric(_ppl, "{}_path_length", (LATENTS,)),
         "modes": Metric(_modes, "modes", (STACKED_DIGITS,)),
     }

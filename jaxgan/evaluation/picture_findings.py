@@ -154,7 +154,8 @@ class PictureJudge:
         same_labels = self.network.label_names == self.dataset.spec.label_names
 
         def beside(real: Reading, other: Reading) -> Mapping[str, float]:
-            seen = Comparison(self.network, real, other, seed, intervals=False)
+            names = self.dataset.spec.label_names
+            seen = Comparison(self.network, real, other, seed, intervals=False, label_names=names)
             numbers = measure(metrics, seen, same_labels=same_labels)
             return {name: number.value for name, number in numbers.items()}
 

@@ -24,6 +24,7 @@ from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.history import Entry
 from jaxgan.evaluation.metrics import about
 from jaxgan.evaluation.picture_findings import NearestPictures, Scale
+from jaxgan.evaluation.protocol import differences
 from jaxgan.evaluation.verdicts import Finding
 from jaxgan.sampling import pictures
 from jaxgan.training import curves
@@ -47,6 +48,7 @@ class Report(NamedTuple):
     neighbors: Sequence[NearestPictures] = ()
     settings: Mapping[str, Any] = MappingProxyType({})  # config.json
     scale: Scale | None = None
+    truncations: Sequence[Entry] = ()  # the same, measured with other psi
 
 
 def write(path: str | pathlib.Path, report: Report) -> None:
@@ -90,6 +92,7 @@ def write_of(
             neighbors,
             settings,
             judge.scale,
+            _truncations(history.read(workdir), entry),
         )
         write(workdir / FILE, page)
     return found
@@ -116,10 +119,37 @@ def render(report: Report) -> str:
         findings=sorted(report.findings, key=lambda f: list(WORDS).index(f.verdict)),
         samples=_picture(report.samples),
         quality=[_curve(name, measured, [name]) for name in _names(measured)],
+        truncations=_sweep(report.truncations),
         curves=[_curve(t, report.training, n) for t, n in _speed_last(report.training)],
         neighbors=[(n.space, len(n.samples), _picture(_beside(n))) for n in report.neighbors],
         settings=json.dumps(dict(report.settings), indent=2) if report.settings else "",
     )
+
+
+def _truncations(entries, entry):
+    """The entries that differ from one by their psi alone, by psi."""
+    psi = entry.protocol.truncation
+    alike = [
+        e
+        for e in entries
+        if e.step == entry.step
+        and not differences(e.protocol._replace(truncation=psi), entry.protocol)
+    ]
+    found = {e.protocol.truncation: e for e in alike}
+    return [found[psi] for psi in sorted(found)] if len(found) > 1 else []
+
+
+def _sweep(entries):
+    lines = [
+        {"psi": e.protocol.truncation} | {name: m.value for name, m in e.metrics.items()}
+        for e in entries
+    ]
+    names = dict.fromkeys(name for line in lines for name in line if line[name] is not None)
+    distances = [n for n in names if n.endswith(("fid", "frechet")) and "/" not in n]
+    pictures = [_curve(f"{name} over psi", lines, [name], over="psi") for name in distances]
+    if {"precision", "recall"} <= names.keys():
+        pictures.append(_curve("precision over recall", lines, ["precision"], over="recall"))
+    return pictures
 
 
 def _picture(pixels):
@@ -141,11 +171,11 @@ def _beside(neighbors):
     return np.concatenate([left, between, right], 1)
 
 
-def _curve(title, lines, names):
+def _curve(title, lines, names, over="step"):
     light, dark = (
-        _uri("image/svg+xml", curves.panel(lines, names, ink)) for ink in (INK, INK_ON_DARK)
+        _uri("image/svg+xml", curves.panel(lines, names, ink, over)) for ink in (INK, INK_ON_DARK)
     )
-    return {"title": title, "names": ", ".join(names), "light": light, "dark": dark}
+    return {"title": title, "names": ", ".join(names), "over": over, "light": light, "dark": dark}
 
 
 def _speed_last(lines):

@@ -125,6 +125,22 @@ def test_everything_is_on_the_page(tmp_path):
     assert all(image["alt"] for image in page.all("img"))
 
 
+def test_a_sweep_of_truncations_is_drawn():
+    def entry(step, psi, **changes):
+        numbers = {"precision": 1.2 - psi / 2, "recall": psi / 2, "pixels_frechet": psi}
+        found = _entry(step, **{name: Measured(value) for name, value in numbers.items()})
+        return found._replace(protocol=found.protocol._replace(truncation=psi, **changes))
+
+    entries = [entry(8, psi) for psi in (1.0, 0.5, 0.7)]
+    others = [entry(4, 0.9), entry(8, 0.3, num_generated=9)]
+    sweep = report._truncations([*entries, *others], entries[0])
+    assert [e.protocol.truncation for e in sweep] == [0.5, 0.7, 1.0]
+    assert report._truncations([entries[0], *others], entries[0]) == []
+    page = _Page(report.render(_full()._replace(truncations=sweep)))
+    shown = [image["alt"] for image in page.all("img")]
+    assert "pixels_frechet over psi" in shown and "precision over recall" in shown
+
+
 def test_pictures_are_inside_and_nothing_is_fetched():
     page = _Page(report.render(_full()))
     uris = [a["src"] for a in page.all("img")] + [a["srcset"] for a in page.all("source")]
