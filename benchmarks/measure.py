@@ -17,7 +17,7 @@ from jaxgan import devices
 from jaxgan.core import Plan, images_drawn
 from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.models import MODELS
-from jaxgan.stages import gan_at
+from jaxgan.stages import as_stages, gan_at
 from jaxgan.training import loop as train
 
 flags.DEFINE_integer("threads", 2, "CPU cores, the same for all.", lower_bound=1)
@@ -97,8 +97,9 @@ def ours(row: Row, images: np.ndarray) -> Side:
     spec = DataSpec("noise", row.size, row.channels, row.label_kind, names, True)
     labels = noise_labels(row, len(images))
     made = MODELS[row.model].make(spec, row.config(), Plan(row.batch_size, 1_000_000))
-    gan = gan_at(made, 1_000_000)
-    data = batches(Dataset(spec, images, labels, "noise"), seed=0, batch_size=row.batch_size)
+    gan = gan_at(as_stages(made, row.size, row.batch_size), 1_000_000)
+    dataset = Dataset(spec, images, labels, "noise")
+    data = batches(dataset, seed=0, batch_size=row.batch_size, place=devices.shard)
     state = train.init(gan, 0)
     params = [variables["params"] for variables in state.variables.values()]
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))

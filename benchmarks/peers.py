@@ -5,8 +5,9 @@ python benchmarks/peers.py --rows=dcgan_64_b32,gan_mnist --repeats=9 --seconds=5
 
 Ours is the training loop's own `iterate` on a data set in memory: gathering, transfer, every
 update, the guard against NaN, the generator's average and the metrics count. PyTorch's side is
-`torch_models.py`, `torch_progan.py` and `torch_style.py`. Both have the same number of threads and
-float32 (on a GPU, TF32 products on both sides). A ratio above 1 means that jaxgan is faster.
+`torch_models.py`, `torch_progan.py`, `torch_star.py` and `torch_style.py`. Both have the same
+number of threads and float32 (on a GPU, TF32 products on both sides). A ratio above 1 means that
+jaxgan is faster.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 import torch_models
 import torch_progan
+import torch_star
 import torch_style
 from absl import app, flags
 from measure import Row, Side, conditions, measure, noise, noise_labels, ours, prepare
@@ -50,6 +52,15 @@ _COURSE = {"kernel": 5, "linear_stem": True, "bias": True}
 
 _NARROW = {"channel_base": 2048, "max_width": 128}
 
+_TRANSLATING = {  # those of the small recipe
+    "width": 16,
+    "blocks": 3,
+    "discriminator_width": 24,
+    "n_critic": 2,
+    "learning_rate": 5e-4,
+    "ema_half_life": 5000.0,
+}
+
 ROWS = {
     "gan_mnist": Row("gan", {}, 28, 1, 100),
     "dcgan_64_b32": Row("dcgan", _COURSE, 64, 3, 32),
@@ -63,6 +74,7 @@ ROWS = {
     "sagan_64_w16": Row("sagan", {"width": 16}, 64, 3, 32, "class", 10),
     "progan_32": Row("progan", {"start_size": 32, "width": 64}, 32, 3, 16),
     "stylegan2_64": Row("stylegan2", _NARROW, 64, 3, 8, cycle=16),
+    "stargan_64_w16": Row("stargan", _TRANSLATING, 64, 3, 16, "class", 12),
     "improved_mnist": Row("improved", {}, 28, 1, 64, "class", 10),
 }
 
@@ -82,6 +94,10 @@ def theirs(row: Row, images: np.ndarray) -> Side:
     elif row.model == "progan":
         networks = torch_progan.networks(config, row.size, row.channels)
         step = torch_progan.training(networks, config, pictures, row.batch_size, setting)
+    elif row.model == "stargan":
+        networks = torch_star.networks(config, row.size, row.channels, row.labels)
+        labels = torch.from_numpy(noise_labels(row, len(images)))
+        step = torch_star.training(networks, config, pictures, labels, row.batch_size, setting)
     else:
         networks = torch_models.NETWORKS[row.model](config, row.size, row.channels, row.labels)
         labels = noise_labels(row, len(images))

@@ -113,7 +113,12 @@ class Style(NamedTuple):
 
 
 class Gan(NamedTuple):
-    """A whole method: pure functions and numbers."""
+    """A whole method: pure functions and numbers.
+
+    A Gan with `targets` translates: its `generate` turns the batch's pictures into others that show
+    the batch's labels. In training these are `targets` of the pictures' own labels [B, K] and of
+    the keys [B] that `generate` has; in use the caller's.
+    """
 
     init: Callable[[Array], Mapping[str, Variables]]  # key -> variables of both players
     generate: Callable[[Variables, Batch, Context], tuple[Fake, PyTree]]
@@ -126,6 +131,7 @@ class Gan(NamedTuple):
     ema: optax.Schedule = _no_average  # step -> decay; 0 keeps the last weights
     conditional: bool = False  # `generate` needs the batch's labels
     style: Style | None = None  # where there is a w between the latent and the image
+    targets: Callable[[Array, Array], Array] | None = None  # where pictures are translated
 
 
 class GanState(struct.PyTreeNode):

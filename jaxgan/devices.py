@@ -7,56 +7,19 @@ the axis `core.AXIS`.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
 import os
 import pathlib
-import pickle
 import sys
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from jaxgan.core import AXIS, PyTree
 from jaxgan.errors import UsageError
 
-T = TypeVar("T")
-
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
-
-
-def initialize(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
-) -> None:
-    """Joins a run over several processes; must come before anything else asks for devices.
-
-    Args:
-      coordinator: `host:port` of process 0. With None, JAX asks the cluster it runs on (Slurm,
-        GKE, Cloud TPU).
-      num_processes: how many processes take part.
-      process_id: which one this is, from 0.
-    """
-    jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=10)
-
-
-def cluster() -> str | None:
-    """Returns the name of a cluster on which this is one of several processes, None elsewhere.
-
-    By what clusters say in the environment, so that elsewhere nothing is asked over a network:
-    Slurm in the steps of `srun`, GKE in the names of workers. A machine with a TPU asks its cloud.
-    """
-    said = os.environ.get
-    if said("SLURM_STEP_NODELIST") and int(said("SLURM_STEP_NUM_TASKS") or 1) > 1:
-        return "Slurm"
-    workers = said("TPU_PROCESS_ADDRESSES") or said("TPU_WORKER_HOSTNAMES")
-    if workers:
-        several = len(workers.split(",")) > 1
-        return ("GKE" if said("KUBERNETES_SERVICE_HOST") else "Cloud TPU") if several else None
-    chips = pathlib.Path("/dev").glob("accel[0-9]*")
-    return "Cloud TPU" if any(chips) and importlib.util.find_spec("libtpu") else None
 
 
 def is_main() -> bool:
@@ -162,46 +125,6 @@ def spreading(size: int | None) -> jax.sharding.Sharding:
     """Returns how `spread` places arrays [size, ...]; None for what `copies` does."""
     even = size is not None and size % jax.local_device_count() == 0
     return _here((AXIS,) if even else ())
-
-
-class Process0Error(RuntimeError):
-    """What process 0 met, told to the others."""
-
-
-def from_process_0(work: Callable[[], T]) -> T:
-    """The result of `work`, done by process 0 alone and sent to the others.
-
-    A collective call: all processes make it, in the same order. The result must pickle.
-
-    Raises:
-      Exception: on process 0 whatever `work` raises. On the others Process0Error with its text, so
-        that none waits for an answer which will not come.
-    """
-    if jax.process_count() == 1:
-        return work()
-    result, failure = None, None
-    if jax.process_index() == 0:
-        try:
-            result = work()
-        except Exception as error:
-            failure = error
-    text = None if failure is None else f"{type(failure).__name__} on process 0: {failure}"
-    answer = _broadcast(pickle.dumps((result, text), protocol=5))
-    if failure is not None:
-        raise failure
-    result, text = pickle.loads(answer)
-    if text is not None:
-        raise Process0Error(text)
-    return result
-
-
-def _broadcast(message: bytes) -> bytes:
-    high, low = divmod(len(message), 1 << 30)  # JAX has no 64-bit integers by default
-    high, low = multihost_utils.broadcast_one_to_all(np.array([high, low], np.int32))
-    content = np.zeros((int(high) << 30) + int(low), np.uint8)
-    if jax.process_index() == 0:
-        content[:] = np.frombuffer(message, np.uint8)
-    return np.asarray(multihost_utils.broadcast_one_to_all(content)).tobytes()
 
 
 def memory() -> int:

@@ -31,7 +31,8 @@ def _in_bfloat16(gan: Gan) -> Gan:
     def generate(variables, batch, context: Context):
         if gan.latent is not None and "latent" not in batch:
             batch = {**batch, "latent": gan.latent(context.rng)}
-        half = {n: _half(x) if n in ("latent", "label") else x for n, x in batch.items()}
+        floats = ("latent", "label", "image")
+        half = {n: _half(x) if n in floats else x for n, x in batch.items()}
         fake, stats = gan.generate(variables, half, context)
         label = None if fake.label is None else batch["label"]
         return fake._replace(image=_full(fake.image), label=label), stats

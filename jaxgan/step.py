@@ -23,8 +23,11 @@ def _play_round(gan, player, variables, state, batch, rng):
     judged = context._replace(rng=on_real_keys)
     g, d = variables["generator"], variables["discriminator"]
 
+    asked = batch
+    if gan.targets is not None:
+        asked = {**batch, "label": gan.targets(batch["label"], generate)}
     fake, g_stats = gan.generate(
-        g, batch, context._replace(rng=generate, refresh=player == "generator")
+        g, asked, context._replace(rng=generate, refresh=player == "generator")
     )
     on_real, d_stats = gan.score(
         d, batch["image"], batch.get("label"), judged._replace(refresh=player == "discriminator")

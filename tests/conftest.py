@@ -19,7 +19,7 @@ STORED = ROOT / "tests" / "stored"  # numbers from elsewhere
 jax.config.update("jax_num_cpu_devices", 4)
 # What took long to compile is kept for the next time.
 jax.config.update("jax_compilation_cache_dir", str(ROOT / ".cache" / "jax"))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 # Few examples, the same ones every time; the first may compile, so there is no deadline.
 hypothesis.settings.register_profile(

@@ -562,8 +562,7 @@ def test_collections_other_than_parameters_and_batch_statistics_are_copied():
     np.testing.assert_array_equal(after.ema["spectral"]["u"], [0, 1, 2])
 
 
-@pytest.mark.parametrize("devices", [1, 2])
-@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(("number", "devices"), [(0, 1), (1, 2)])
 def test_gradients_of_pieces_average_to_that_of_the_batch(number, devices):
     dataset = noise_images(8, 8)
     gan = small_model("gan", dataset)  # nothing in it looks at the whole batch

@@ -25,7 +25,7 @@ from helpers import (
     virtual,
 )
 
-from jaxgan import devices
+from jaxgan import devices, processes
 from jaxgan.core import PLAYERS, Scores, Update, batch_mean, example_keys, init_state
 from jaxgan.data import batches
 from jaxgan.errors import UsageError
@@ -295,4 +295,4 @@ def test_a_cluster_is_found_by_its_environment(environment, name, monkeypatch):
             monkeypatch.delenv(variable)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
-    assert devices.cluster() == name
+    assert processes.cluster() == name

@@ -108,14 +108,14 @@ def _smaller(command, arguments):
     commands.load(SCRIPTS[command], *arguments)
     chosen = flags.FLAGS.flag_values_dict()
     if command == "train":
-        small = small_config(chosen["model"])
+        small = small_config(chosen["model"], 8)
         usual = MODELS[chosen["model"]].Config()
         more = [
             f"--set={name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
             for name, value in vars(small).items()
             if value != getattr(usual, name)
         ]
-        more += ["--batch_size=8", "--image_size=16", "--num_samples=4", "--evaluate_images=120"]
+        more += ["--batch_size=8", "--image_size=8", "--num_samples=4", "--evaluate_images=120"]
         more += ["--gradient_accumulation=1", "--steps=1", "--metrics=prdc"]
         more += ["--epochs=0.07"] * (chosen["epochs"] is not None)
     elif command == "sample":

@@ -74,6 +74,7 @@ def test_there_is_something_to_look_at():
 GAME = ["core", "step", "stages", "losses", "penalties", "optim", "precision", "devices", "errors"]
 RUNS = [
     *GAME,
+    "processes",
     "addresses",
     "files",
     "models",
@@ -97,12 +98,13 @@ ALLOWED = {
     "optim": ["core"],
     "precision": ["core", "errors"],
     "devices": ["core", "errors"],
+    "processes": ["errors"],
     "layers": ["core", "errors"],
     "augment": ["core", "layers", "errors"],
     "data": ["errors", "files", "bars", "addresses"],
     "models": ["core", "losses", "penalties", "optim", "layers", "augment", "data", "errors"],
     "sampling": [*GAME, "files", "layers", "data"],
-    "training": [*GAME, "addresses", "remote", "files", "bars", "data", "sampling"],
+    "training": [*GAME, "processes", "addresses", "remote", "files", "bars", "data", "sampling"],
     "evaluation": [*GAME, "files", "bars", "layers", "data", "sampling", "training.curves"],
     "runs": RUNS,
     "cli": [*RUNS, "runs"],

@@ -7,7 +7,7 @@ import pytest
 from flax import linen as nn
 from helpers import TOY, first_state, noise_images, small_model, virtual
 
-from jaxgan.core import Context, example_keys
+from jaxgan.core import Context, example_keys, normalize
 from jaxgan.errors import UsageError
 from jaxgan.models import MODELS
 from jaxgan.precision import with_precision
@@ -39,7 +39,11 @@ def test_every_module_puts_out_bfloat16_and_the_networks_float32(name):
     variables = jax.eval_shape(lambda: gan.init(jax.random.key(0)))
     keys = example_keys(jax.random.key(0), jnp.arange(8))
     context = Context(jnp.zeros((), jnp.int32), keys, {}, train=False)
-    batch = {"index": jnp.arange(8), "label": jnp.asarray(dataset.labels[:8])}
+    batch = {
+        "index": jnp.arange(8),
+        "label": jnp.asarray(dataset.labels[:8]),
+        "image": normalize(jnp.asarray(dataset.images[:8])),
+    }
 
     def play(variables):
         fake, _ = gan.generate(variables["generator"], batch, context)

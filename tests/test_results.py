@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 FOLDER = ROOT / "experiments" / "results"
 TINY = """
@@ -53,12 +54,17 @@ def test_a_tiny_page(script, page, tmp_path):
 
 MADE_UP = {
     "train": "",
-    "sample": "flags['out'].write_text('')",
+    "sample": """
+import numpy
+with flags["out"].open("wb") as file:
+    if flags["out"].suffix == ".npz":
+        numpy.savez(file, images=numpy.zeros((4, 8, 8, 3), numpy.uint8))
+""",
     "evaluate": """
 names = ("features", "digest", "reference", "conditions", "weights")
 protocol = dict.fromkeys(names, "x") | {"num_generated": 1000, "num_reference": 1000, "seed": 0}
 line = {"step": 2, "metrics": {"kid": [1.0, 0.5, 1.5], "is": [2.0, None, None]}}
-flags["workdir"].mkdir()
+flags["workdir"].mkdir(exist_ok=True)
 (flags["workdir"] / "evaluation.jsonl").write_text(json.dumps(line | {"protocol": protocol}))
 """,
 }
@@ -68,23 +74,73 @@ flags = {key: pathlib.Path(value) for key, _, value in (x[2:].partition("=") for
 """
 
 
-def test_a_page_is_made_once_and_keeps_what_was_written_by_hand(
-    script, page, tmp_path, monkeypatch
-):
+@pytest.fixture
+def made_up(script, tmp_path, monkeypatch):
+    """Scripts that write at once what a page asks of them, and note that they were called."""
     monkeypatch.setattr(script, "ROOT", tmp_path)
+    monkeypatch.setattr(script, "POLL", 0.01)
     (tmp_path / "experiments").mkdir()
     for name, code in MADE_UP.items():
-        (tmp_path / "experiments" / f"{name}.py").write_text(READ + code)
+        text = READ + f"pathlib.Path({str(tmp_path / 'called')!r}).open('a').write('{name} ')\n"
+        (tmp_path / "experiments" / f"{name}.py").write_text(text + code)
+    return lambda: (tmp_path / "called").read_text().split()
+
+
+def test_a_page_is_made_once_and_keeps_what_was_written_by_hand(script, page, made_up, tmp_path):
     asked = [page(steps=2), f"--runs={tmp_path / 'runs'}"]
     script.main(asked)
     written = (tmp_path / "tiny.md").read_text()
     assert "| first | 2 | 0.0 | 1 (0.5 to 1.5) | 2 |" in written
     by_hand = "# Tiny\n\nBefore.\n" + written[written.index(script.BEGIN) :] + "\nAfter.\n"
     (tmp_path / "tiny.md").write_text(by_hand)
-    (tmp_path / "tiny_first.png").unlink()
     script.main(asked)
     assert (tmp_path / "tiny.md").read_text() == by_hand
-    assert not (tmp_path / "tiny_first.png").exists(), "it was sampled again"
+    assert made_up() == ["train", "sample", "evaluate"], "a run was made again"
+
+
+def test_what_was_measured_outlives_the_runs_and_is_joined_by_others(
+    script, page, made_up, tmp_path
+):
+    path = page(steps=2)
+    script.main([path, f"--runs={tmp_path / 'runs'}"])
+    with open(path, "a") as file:
+        file.write("[runs.second]\ntrain = ['--seed=1']\n")
+    another_day = [path, f"--runs={tmp_path / 'other'}"]
+    script.main(another_day)
+    assert made_up() == 2 * ["train", "sample", "evaluate"]
+    written = (tmp_path / "tiny.md").read_text()
+    assert "| first | 2 |" in written and "| second | 2 |" in written
+    page(steps=3)  # another description, without the second run
+    with pytest.raises(SystemExit, match="was trained as the page described it before; remove it"):
+        script.main([path, f"--runs={tmp_path / 'runs'}"])
+    script.main(another_day)
+    kept = json.loads((tmp_path / "tiny.json").read_text())
+    assert [point["run"] for point in kept] == ["second", "first"]
+    assert "--steps=3" in kept[1]["flags"]
+
+
+def test_all_runs_come_to_one_time_before_any_goes_on(script, page, made_up, tmp_path):
+    path = tmp_path / "tiny.toml"
+    page(steps=2)
+    runs = "minutes = [2, 1]\ntogether = 'kid'\n" + path.read_text() + "[runs.second]\n"
+    path.write_text(runs + "[runs.third]\nminutes = 0.5\n")
+    script.main([str(path), f"--runs={tmp_path / 'runs'}"])
+    made = script.Page(path)
+    order = [(0.5, "third"), (1, "first"), (1, "second"), (2, "first"), (2, "second")]
+    assert made.schedule() == order and all(made.has(name, stop) for stop, name in order)
+    with Image.open(tmp_path / "tiny.jpg") as rows:
+        assert rows.height == 3 * (8 + 2) and rows.width > 4 * 8
+    assert (tmp_path / "tiny_curves.png").exists()
+
+
+def test_runs_measured_unlike_are_told_apart(script):
+    line = dict.fromkeys(("num_generated", "num_reference", "seed"), 0)
+    line |= dict.fromkeys(("weights", "reference", "features", "conditions"), "x")
+    points = {name: {"protocol": line | {"digest": d}} for name, d in (("a", "1"), ("b", "1"))}
+    assert "a" not in script._protocols(points).split()
+    points["c"] = {"protocol": line | {"digest": "2"}}
+    assert script._protocols(points).startswith("a, b: 0 pictures")
+    assert "; c: 0 pictures" in script._protocols(points)
 
 
 BURNS = """

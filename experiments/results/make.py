@@ -5,20 +5,23 @@ python experiments/results/make.py --check
 
 What a page needs is in PAGE.toml beside it:
 
-    minutes = 15                      # of processor time for each run; none: all steps
+    minutes = [5, 10, 15]             # of processor time for each run; none: all steps
     classifier = ["--dataset=mnist"]  # flags of train_classifier.py; none: the data set's own
     train = ["--dataset=mnist"]       # flags of train.py for all runs
     sample = ["--num=10"]             # of sample.py, for runs without their own; may be left out
     evaluate = ["--num_images=10000"] # of evaluate.py, likewise but for all runs
     code = ["jaxgan/models/sagan.py"] # what makes the page old when it changes; none: by the method
+    together = "random_frechet"       # one picture of all runs, and this metric's curves over time
 
     [runs.one_rate]
     train = ["--set=learning_rate=4e-4"]
     minutes = 20
 
-The same command again goes on where it was. The table stands between two markers in PAGE.md, and
-what is outside them is written by hand. --check lists each page with its commit and its age, and
-the code that has changed since.
+With several minutes a run is measured at each, and all runs come to one before any goes on to the
+next. What was measured is kept in PAGE.json, so that another day's runs join it: a run is made
+again only if its description has changed. The same command again goes on where it was. The table
+stands between two markers in PAGE.md, and what is outside them is written by hand. --check lists
+each page with its commit and its age, and the code that has changed since.
 """
 
 from __future__ import annotations
@@ -35,6 +38,7 @@ import subprocess
 import sys
 import time
 import tomllib
+from collections.abc import Iterable
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- written by make.py -->", "<!-- end -->"
@@ -71,57 +75,130 @@ def _described(parser: argparse.ArgumentParser, page: str) -> pathlib.Path:
 
 
 def make(description: pathlib.Path, folder: pathlib.Path, data_dir: str | None) -> None:
-    """Does what is missing of a page's runs, then writes its table."""
-    about = tomllib.loads(description.read_text())
+    """Does what is missing of a page's runs, the shortest trainings first, and writes the page."""
+    page = Page(description)
     folder = folder.resolve() / description.stem
     folder.mkdir(parents=True, exist_ok=True)
     data = [f"--data_dir={pathlib.Path(data_dir).resolve()}"] if data_dir else []
-    for name, run in about["runs"].items():
+    for minutes, name in page.schedule():
+        if page.has(name, minutes):
+            continue
         workdir = f"--workdir={folder / name}"
         ledger = Ledger(folder / f"{name}.json")
-        flags = [*about.get("train", []), *run.get("train", []), *data, workdir]
-        train(ledger, flags, run.get("minutes", about.get("minutes")))
-        if not ledger["evaluated"]:
-            features = []
-            if "classifier" in about:
-                weights = folder / "classifier.npz"
-                if not weights.exists():
-                    command("train_classifier", *about["classifier"], *data, f"--out={weights}")
-                features = [f"--features={weights}"]
-            picture = description.with_name(f"{description.stem}_{name}.png")
-            drawn = run.get("sample", about.get("sample", []))
-            command("sample", workdir, *drawn, f"--out={picture}")
-            command("evaluate", workdir, *about.get("evaluate", []), *features, *data)
-            ledger.write(evaluated=commit())
-        write_table(description.with_suffix(".md"), table(folder, list(about["runs"])))
+        as_described = page.flags(name, "train")
+        if ledger.setdefault("flags", as_described) != as_described:
+            raise SystemExit(
+                f"{folder / name} was trained as the page described it before; remove it and "
+                f"{ledger.path} to train it again"
+            )
+        train(ledger, [*as_described, *data, workdir], minutes)
+        features = []
+        if "classifier" in page.about:
+            weights = folder / "classifier.npz"
+            if not weights.exists():
+                command("train_classifier", *page.about["classifier"], *data, f"--out={weights}")
+            features = [f"--features={weights}"]
+        drawn = folder / f"{name}.npz" if "together" in page.about else page.beside(f"_{name}.png")
+        command("sample", workdir, *page.flags(name, "sample"), f"--out={drawn}")
+        command("evaluate", workdir, *page.flags(name, "evaluate"), *features, *data)
+        page.add(name, minutes, ledger, _read_last(folder / name / "evaluation.jsonl"))
+        if "together" in page.about:
+            draw_together(page, name, drawn)
+        page.save()  # last: what it holds is not done again
+        write_table(description.with_suffix(".md"), table(page))
+    write_table(description.with_suffix(".md"), table(page))
+
+
+class Page:
+    """A description, and what was measured of its runs: a list in PAGE.json, one to a line."""
+
+    def __init__(self, description: pathlib.Path) -> None:
+        self.path = description.with_suffix(".json")
+        self.about = tomllib.loads(description.read_text())
+        self.measured = json.loads(self.path.read_text()) if self.path.exists() else []
+
+    def schedule(self) -> list[tuple[float | None, str]]:
+        """Returns minutes, none for all steps, and the name of a run, in the order of work."""
+        stops = []
+        for name, run in self.about["runs"].items():
+            minutes = run.get("minutes", self.about.get("minutes"))
+            stops += [(m, name) for m in (minutes if isinstance(minutes, list) else [minutes])]
+        return sorted(stops, key=lambda stop: float("inf") if stop[0] is None else stop[0])
+
+    def flags(self, name: str, script: str) -> list[str]:
+        """Returns what the description has for a run of train.py, sample.py or evaluate.py."""
+        own = self.about["runs"][name].get(script, [])
+        if script == "sample":
+            return own or self.about.get(script, [])
+        return [*self.about.get(script, []), *own]
+
+    def points(self, name: str) -> list[dict]:
+        """Returns what was measured of a run as it is described, the shortest training first."""
+        flags = self._decisive(name)
+        points = [m for m in self.measured if m["run"] == name and m["flags"] == flags]
+        return sorted(points, key=lambda point: point["step"])
+
+    def has(self, name: str, asked: float | None) -> bool:
+        return any(point["asked"] == asked for point in self.points(name))
+
+    def add(self, name: str, asked: float | None, ledger: Ledger, line: dict) -> None:
+        """Adds a line of evaluation.jsonl, and drops what was measured of another description."""
+        others = [m for m in self.measured if m["run"] != name]
+        point = {
+            "run": name,
+            "asked": asked,
+            "minutes": round(ledger["seconds"] / 60, 2),
+            "trained": ledger["commits"],
+            "evaluated": commit(),
+            "device": ledger["device"],
+            "python": platform.python_version(),
+            "flags": self._decisive(name),
+        }
+        self.measured = [*others, *self.points(name), point | line]
+
+    def save(self) -> None:
+        text = ",\n".join(json.dumps(m) for m in self.measured)
+        _write(self.path, f"[\n{text}\n]\n")
+
+    def _decisive(self, name: str) -> list[str]:
+        return self.flags(name, "train") + self.flags(name, "evaluate")
+
+    def beside(self, ending: str) -> pathlib.Path:
+        """Returns the path of a file of this page, such as `_curves.png`."""
+        return self.path.with_name(self.path.stem + ending)
 
 
 class Ledger(dict):
     """What a run has cost so far and what made it, in a file."""
 
     def __init__(self, path: pathlib.Path) -> None:
-        super().__init__(seconds=0.0, ended=False, commits=[], device=_device(), evaluated="")
+        super().__init__(seconds=0.0, ended=False, commits=[], device=_device())
         self.path = path
         if path.exists():
             self.update(json.loads(path.read_text()))
 
     def write(self, **changes) -> None:
         self.update(changes)
-        whole = self.path.with_suffix(".tmp")
-        whole.write_text(json.dumps(self))
-        os.replace(whole, self.path)
+        _write(self.path, json.dumps(self))
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    whole = path.with_suffix(".tmp")
+    whole.write_text(text)
+    os.replace(whole, path)
 
 
 def train(ledger: Ledger, flags: list[str], minutes: float | None) -> None:
     """Trains to the end, or until the processor time of all resumptions is spent.
 
-    The time counts start and compilation, and the last save goes beyond it.
+    The time counts start, compilation and whatever of the pictures is not prepared yet; the last
+    save goes beyond it.
     """
     left = float("inf") if minutes is None else 60 * minutes - ledger["seconds"]
     if ledger["ended"] or left <= 0:
         return
     before, made_by = ledger["seconds"], [*ledger["commits"], commit()]
-    ledger.write(commits=list(dict.fromkeys(made_by)), evaluated="")
+    ledger.write(commits=list(dict.fromkeys(made_by)))
     process = subprocess.Popen([sys.executable, ROOT / "experiments/train.py", *flags])
     stopped = False
     try:
@@ -181,42 +258,57 @@ def _device() -> str:
     return f"{cores} core{'s' * (cores != 1)} of {names[0] if names else platform.machine()}"
 
 
-def table(folder: pathlib.Path, names: list[str]) -> str:
+def table(page: Page) -> str:
     """Returns the part of a page that is measured, in Markdown."""
-    ledgers = {name: Ledger(folder / f"{name}.json") for name in names}
-    missing = [name for name in names if not ledgers[name]["evaluated"]]
-    names = [name for name in names if name not in missing]
-    lines = {name: _read_last(folder / name / "evaluation.jsonl") for name in names}
-    protocol = lines[names[0]]["protocol"]
-    conditions = dict.fromkeys(line["protocol"]["conditions"] for line in lines.values())
-    metrics = list(dict.fromkeys(m for line in lines.values() for m in line["metrics"]))
-
-    def listed(key):
-        values = [ledgers[name][key] for name in names]
-        values = sum(values, []) if key == "commits" else values
-        return ", ".join(dict.fromkeys(values))
-
+    last = {name: page.points(name)[-1] for name in page.about["runs"] if page.points(name)}
+    if not last:
+        return "Not yet run."
+    metrics = list(dict.fromkeys(m for point in last.values() for m in point["metrics"]))
+    trained = _listed(commit for point in last.values() for commit in point["trained"])
     rows = [
         "| | |",
         "|---|---|",
-        f"| commit | {listed('commits')}; evaluated at {listed('evaluated')} |",
-        f"| machine | {listed('device')}; Python {platform.python_version()} |",
-        f"| protocol | {protocol['num_generated']:,} pictures of the {protocol['weights']} weights "
-        f"against {protocol['num_reference']:,} of {protocol['reference']}; features: "
-        f"{protocol['features']} {protocol['digest'][:8]}; asked for: {' or '.join(conditions)}; "
-        f"seed {protocol['seed']} |",
+        f"| commit | {trained}; evaluated at {_listed(p['evaluated'] for p in last.values())} |",
+        f"| machine | {_listed(p['device'] for p in last.values())}; "
+        f"Python {_listed(p['python'] for p in last.values())} |",
+        f"| protocol | {_protocols(last)} |",
         "",
         "With 95 % intervals; minutes are those of processor time, the start included.",
         "",
         "| run | steps | minutes | " + " | ".join(metrics) + " |",
         "|---" * (3 + len(metrics)) + "|",
     ]
-    for name in names:
-        cells = [_cell(lines[name]["metrics"].get(metric)) for metric in metrics]
-        minutes = ledgers[name]["seconds"] / 60
-        rows.append(f"| {name} | {lines[name]['step']:,} | {minutes:.1f} | {' | '.join(cells)} |")
-    rows += [f"| {name} | not yet run |{' |' * (1 + len(metrics))}" for name in missing]
+    for name in page.about["runs"]:
+        if name not in last:
+            rows.append(f"| {name} | not yet run |{' |' * (1 + len(metrics))}")
+            continue
+        point = last[name]
+        cells = [_cell(point["metrics"].get(metric)) for metric in metrics]
+        cells = [f"{point['step']:,}", f"{point['minutes']:.1f}", *cells]
+        rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
+
+
+def _listed(values: Iterable[str]) -> str:
+    return ", ".join(dict.fromkeys(values))
+
+
+def _protocols(points: dict[str, dict]) -> str:
+    """Returns how the runs were measured, and which of them how if not all alike."""
+    alike: dict[str, list[str]] = {}
+    conditions = " or ".join(dict.fromkeys(p["protocol"]["conditions"] for p in points.values()))
+    for name, point in points.items():
+        protocol = point["protocol"]
+        text = (
+            f"{protocol['num_generated']:,} pictures of the {protocol['weights']} weights against "
+            f"{protocol['num_reference']:,} of {protocol['reference']}; features: "
+            f"{protocol['features']} {protocol['digest'][:8]}; asked for: {conditions}; "
+            f"seed {protocol['seed']}"
+        )
+        alike.setdefault(text, []).append(name)
+    if len(alike) < 2:
+        return "".join(alike)
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in alike.items())
 
 
 def _read_last(path: pathlib.Path) -> dict:
@@ -242,12 +334,39 @@ def write_table(page: pathlib.Path, text: str) -> None:
     page.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}")
 
 
+def draw_together(page: Page, name: str, drawn: pathlib.Path) -> None:
+    """Draws a run's samples into a row of the picture of all runs, and the curves over minutes."""
+    import numpy as np
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    from jaxgan.sampling import pictures
+
+    with np.load(drawn) as arrays:
+        images = arrays["images"]
+    row = pictures.grid(images, columns=len(images))
+    pictures.save_image(page.beside(f"_{name}.jpg"), np.pad(row, ((0, 2), (0, 0), (0, 0))))
+    points = {run: page.points(run) for run in page.about["runs"] if page.points(run)}
+    rows = [np.asarray(Image.open(page.beside(f"_{run}.jpg"))) for run in points]
+    captions = [f"{run}, {points[run][-1]['minutes']:.0f} min" for run in points]
+    pictures.save_image(page.beside(".jpg"), pictures.captioned(np.concatenate(rows), captions))
+
+    metric = page.about["together"]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="minutes of processor time", ylabel=metric, yscale="log")
+    for run, measured in points.items():
+        known = [p for p in measured if p["metrics"].get(metric, [None])[0] is not None]
+        values = [p["metrics"][metric][0] for p in known]
+        axes.plot([p["minutes"] for p in known], values, marker=".", label=run)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.savefig(page.beside("_curves.png"), dpi=80)
+
+
 def check(folder: pathlib.Path) -> str:
     """Returns a line for each page: its commit, its age, and the code that is newer."""
     lines = []
     for page in sorted(folder.glob("*.md")):
-        row = re.search(r"^\| commit \|(.*)$", page.read_text(), re.M)
-        commits = re.findall(r"\b[0-9a-f]{7,40}\b", row.group(1)) if row else []
+        commits = _commits(page)
         known = [c for c in commits if git("cat-file", "-t", c) == "commit"]
         if not known:
             lines.append(f"{page.stem:<20} no known commit")
@@ -260,6 +379,18 @@ def check(folder: pathlib.Path) -> str:
         state = f"older than {len(newer)} files: {', '.join(newer[:3])}" if newer else "up to date"
         lines.append(f"{page.stem:<20} {oldest} ({age}): {state}{', ...' * (len(newer) > 3)}")
     return "\n".join(lines)
+
+
+def _commits(page: pathlib.Path) -> list[str]:
+    """Returns the commits that a page's figures are of: as measured, or as its table says."""
+    told = page.read_text()
+    row = re.search(r"^\| commit \|(.*)$", told, re.M)
+    text = row.group(1) if row else ""
+    if page.with_suffix(".toml").exists():
+        described = Page(page.with_suffix(".toml"))
+        last = [described.points(name)[-1:] for name in described.about["runs"]]
+        text = " ".join(c for (p,) in filter(None, last) for c in [*p["trained"], p["evaluated"]])
+    return re.findall(r"\b[0-9a-f]{7,40}\b", text)
 
 
 def _code(page: pathlib.Path) -> list[str]:

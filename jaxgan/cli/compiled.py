@@ -31,7 +31,7 @@ def keep_compiled(folder: str) -> None:
         )
         return
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     said: list[str] = []
     show = warnings.showwarning
 

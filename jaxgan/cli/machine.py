@@ -6,18 +6,23 @@ import contextlib
 import logging as std_logging
 import os
 import sys
+import threading
+import time
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 from absl import flags, logging
 
-from jaxgan import devices, errors
-from jaxgan.cli import compiled
-from jaxgan.devices import Process0Error
+from jaxgan import devices, errors, processes
+from jaxgan.cli import compiled, rollcall
 from jaxgan.errors import UsageError
+from jaxgan.processes import Process0Error
 from jaxgan.training.checkpoint import CheckpointError
 from jaxgan.training.loop import NonFiniteError
+from jaxgan.training.signals import Abandoned
 
 FLAGS = flags.FLAGS
 
@@ -46,6 +51,9 @@ def define_flags() -> None:
     )
     flags.DEFINE_integer("num_processes", None, "How many processes take part.", lower_bound=1)
     flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.", lower_bound=0)
+    flags.DEFINE_integer(
+        "join_timeout", 120, "Seconds in which all of them must have come.", lower_bound=1
+    )
     flags.DEFINE_bool(
         "distributed", False, "Join the run of a cluster that JAX knows and that is not found."
     )
@@ -65,9 +73,58 @@ def started(argv: Sequence[str]) -> Iterator[None]:
                     f"{argv[1]!r} is not a flag; flags look like --name=value, see --help"
                 )
             yield
+            _leave()
+        except Abandoned as end:
+            _leave("it was stopped at once", end.code)
+            raise
+        except SystemExit:
+            _leave()
+            raise
         except (UsageError, CheckpointError, NonFiniteError, Process0Error) as error:
-            print(f"error: {error}", file=sys.stderr)
+            _say_why(f"error: {error}")
+            _leave(str(error))
             sys.exit(1)
+        except Exception as error:
+            # What a collective call raises where another process is gone says that badly.
+            if _peers is None:
+                raise
+            if not _peers.missed(2):
+                traceback.print_exc()
+            _leave(f"{type(error).__name__}: {error}")
+
+
+_peers: rollcall.Peers | None = None
+_said = threading.Lock()
+_DRAINED = 20.0
+"""Seconds for the last save, where another process is gone."""
+
+
+def _leave(failure: str | None = None, status: Any = 1) -> None:
+    """Takes leave of the run's other processes, if there are any; ends this one if it failed."""
+    global _peers
+    if _peers is not None:
+        _peers.leave(failure)
+        if failure is not None:
+            _end(status)  # JAX would wait for the others, and then abort
+        _peers = None
+
+
+def _lost(why: str) -> None:
+    _say_why(f"error: {why}; the same commands, in all processes, go on from the last checkpoint")
+    time.sleep(_DRAINED)  # the main thread may end by itself, if it is not waiting for the lost one
+    _end()
+
+
+def _say_why(line: str) -> None:
+    """Says why this process ends, once."""
+    if _peers is None or _said.acquire(blocking=False):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _end(status: int = 1) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 @contextlib.contextmanager
@@ -97,11 +154,33 @@ def start_machine() -> None:
     if FLAGS.compilation_cache:
         compiled.keep_compiled(FLAGS.compilation_cache)
     devices.keep_freed_memory()
-    cluster = devices.cluster()
-    if FLAGS.distributed or FLAGS.coordinator or cluster:
-        devices.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
-        which = f" ({cluster})" if cluster else ""
-        print(f"process {jax.process_index()} of {jax.process_count()}{which}")
+    _join(processes.cluster())
+
+
+def _join(cluster):
+    """Joins the other processes of a run, if it has any."""
+    coordinator, count, number = FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id
+    if not (FLAGS.distributed or coordinator or cluster):
+        if count is not None or number is not None:
+            raise UsageError("--num_processes and --process_id need --coordinator=HOST:PORT")
+        return
+    if coordinator:
+        rollcall.address(coordinator)
+    if count is not None and number is not None and number >= count:
+        raise UsageError(
+            f"--process_id={number} must be less than --num_processes={count}; the first is 0"
+        )
+    if coordinator and not (cluster or FLAGS.distributed):
+        if count is None or number is None:
+            raise UsageError(
+                f"--coordinator={coordinator} needs --num_processes, and for each --process_id"
+            )
+        if count > 1:
+            global _peers
+            _peers = rollcall.call(coordinator, number, count, FLAGS.join_timeout, _lost)
+    processes.initialize(coordinator, count, number, FLAGS.join_timeout)
+    which = f" ({cluster})" if cluster else ""
+    print(f"process {jax.process_index()} of {jax.process_count()}{which}")
 
 
 class _Plain(std_logging.Formatter):

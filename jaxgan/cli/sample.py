@@ -7,12 +7,16 @@ python experiments/sample.py --workdir=DIR --labels="red cube,blue sphere;gray c
 python experiments/sample.py --workdir=DIR --truncation=0.7 --mix=6 --out=mixed.png
 python experiments/sample.py --workdir=DIR --project=face.png --out=found.png
 python experiments/sample.py --workdir=DIR --w=found.npz --num=4 --interpolate=20 --out=walk.mp4
+python experiments/sample.py --workdir=DIR --input=face.png --labels="blonde;green"
 
 A model that was trained with labels draws --num pictures for each condition, in a row beside its
 names. --out=FOLDER/ writes single PNGs, and labels.csv beside them; --out=FILE.npz the array
 `images` [num, H, W, C] uint8, and `labels` [num, K]; --out=FILE.gif a walk from each of --num
 pictures to the next and back to the first, as FILE.mp4 does. --truncation, --mix, --project and
---w are for models with intermediate latents w, along which these interpolate.
+--w are for models with intermediate latents w, along which these interpolate. A model that
+translates draws what each condition makes of --input, a picture or a folder of them, or else of
+pictures held out of the training: a row for each, which begins with the picture itself, and a
+column for each condition.
 """
 
 from __future__ import annotations
@@ -29,14 +33,14 @@ from absl import flags
 from tqdm import tqdm
 
 from jaxgan import data
-from jaxgan.cli import features, machine, style_flags
+from jaxgan.cli import data_flags, features, machine, style_flags
 from jaxgan.core import Gan, Variables
 from jaxgan.errors import UsageError
 from jaxgan.files import whole
-from jaxgan.runs.run import open_run
-from jaxgan.runs.settings import spec_of
-from jaxgan.sampling import pictures, style
-from jaxgan.sampling.draw import Rows, draw, draw_latents
+from jaxgan.runs.run import Run, open_run
+from jaxgan.runs.settings import pictures_of, spec_of
+from jaxgan.sampling import given, pictures, style
+from jaxgan.sampling.draw import Rows, Translations, draw, draw_latents
 from jaxgan.sampling.paths import lerp, slerp, walk
 
 FLAGS = flags.FLAGS
@@ -66,6 +70,11 @@ def define_flags() -> None:
         "What to draw: conditions separated by ;, the tags of one by commas. Default: what the "
         "training's sample grids show.",
     )
+    flags.DEFINE_string(
+        "input",
+        None,
+        "A picture, or a folder of them, for a model that translates. Default: held-out ones.",
+    )
     flags.DEFINE_string("labels_file", None, "What to draw: a table, a line for each condition.")
     flags.DEFINE_string(
         "out", "samples.png", "FILE.png (a grid), FILE.npz, FILE.gif, FILE.mp4 or a folder."
@@ -85,8 +94,12 @@ def main(argv: Sequence[str]) -> None:
         run = open_run(FLAGS.workdir, checkpoint=FLAGS.checkpoint, raw=FLAGS.raw)
         gan, variables, settings = run.gan, run.variables, run.settings
         style_flags.check(gan)
-        rows = _rows(settings, gan.conditional)
-        label = None if rows is None else rows.label
+        _check_input(gan)
+        conditions = _conditions(settings, gan.conditional)
+        rows = label = None
+        if conditions is not None and gan.targets is None:
+            rows = Rows.of(conditions, run.spec.label_names, FLAGS.num or 8)
+            label = rows.label
         # What draws the images, once all that it needs has been found.
         if FLAGS.mix is not None:
             each = None if rows is None else label[:: rows.columns]
@@ -94,6 +107,8 @@ def main(argv: Sequence[str]) -> None:
         elif FLAGS.project is not None:
             spec = run.spec
             make, write = style_flags.projecting(gan, variables, spec), pictures.save_image
+        elif gan.targets is not None:
+            make, write = _translating(run, conditions, as_picture=out.suffix == ".png")
         else:
             num = FLAGS.num or len(style_flags.given_w()) or 64
             make = _drawing(gan, variables, num if rows is None else len(label), label)
@@ -125,6 +140,56 @@ def _checked_out() -> pathlib.Path:
     if given and given[0] != "interpolate" and out.suffix != ".png":
         raise UsageError(f"--{given[0]} draws one picture: --out={FLAGS.out} must be FILE.png")
     return out
+
+
+def _check_input(gan: Gan) -> None:
+    """Raises UsageError if pictures are given to a model that makes them of noise, or paths between
+    latents are asked of one that translates."""
+    if gan.targets is None and FLAGS.input is not None:
+        raise UsageError(
+            f"--input={FLAGS.input} is for a model that translates pictures, and that of "
+            f"{FLAGS.workdir} makes them of noise; leave it out"
+        )
+    if gan.targets is not None and FLAGS.interpolate:
+        raise UsageError(
+            f"--interpolate={FLAGS.interpolate} walks between latents, and the model of "
+            f"{FLAGS.workdir} translates pictures; leave it out"
+        )
+
+
+def _translating(
+    run: Run, conditions: np.ndarray, *, as_picture: bool
+) -> tuple[Callable[[], np.ndarray], Callable[[pathlib.Path, np.ndarray], None]]:
+    """Returns what draws what the conditions make of some pictures, and what writes it."""
+    spec, images = run.spec, _inputs(run)
+    asked = Translations.of(images, conditions, spec.label_names)
+    drawn = functools.partial(draw, run.gan, run.variables, batch_size=FLAGS.batch_size)
+    if as_picture:
+        return functools.partial(asked.sheet, drawn), pictures.save_image
+    rows = Rows.of(np.tile(conditions, (len(images), 1)), spec.label_names, 1)
+
+    def each() -> np.ndarray:
+        made = asked.drawn(drawn)[:, 1:]
+        return made.reshape(-1, *made.shape[2:])
+
+    return each, functools.partial(_write, rows=rows)
+
+
+def _inputs(run: Run) -> np.ndarray:
+    """Returns the pictures of --input, or held-out ones, [N, H, W, C] uint8."""
+    spec = run.spec
+    if FLAGS.input is not None:
+        images, change = given.read_pictures(FLAGS.input, spec.size, spec.channels)
+        if change:
+            print(f"note: {change}")
+        return images[: FLAGS.num]
+    try:
+        there = pictures_of(run.settings, split="holdout", cache_dir=data_flags.cache_dir())
+    except data.DataError as error:
+        raise UsageError(
+            f"there are no held-out pictures to translate: {error}; or give pictures by --input"
+        ) from None
+    return there.images[: FLAGS.num or 8]
 
 
 def _drawing(
@@ -187,8 +252,8 @@ def _joined(path):
     return path.reshape(-1, *path.shape[2:])
 
 
-def _rows(settings: Mapping, conditional: bool) -> Rows | None:
-    """Returns what the flags ask to be drawn, None if the model takes no labels."""
+def _conditions(settings: Mapping, conditional: bool) -> np.ndarray | None:
+    """Returns what the flags ask to be drawn [M, K], None if the model takes no labels."""
     asked = FLAGS.labels is not None or FLAGS.labels_file is not None
     if not conditional:
         if asked:
@@ -198,13 +263,11 @@ def _rows(settings: Mapping, conditional: bool) -> Rows | None:
     if FLAGS.labels is not None and FLAGS.labels_file is not None:
         raise UsageError("--labels and --labels_file both say what to draw; give one of them")
     if FLAGS.labels_file is not None:
-        conditions = data.load_conditions(FLAGS.labels_file, spec)
-    elif FLAGS.labels is not None:
-        conditions = data.parse_labels(FLAGS.labels, spec)
-    else:
-        shown = settings["data"].get("conditions", [])
-        conditions = np.array([[n in row for n in spec.label_names] for row in shown], np.float32)
-    return Rows.of(conditions, spec.label_names, FLAGS.num or 8)
+        return data.load_conditions(FLAGS.labels_file, spec)
+    if FLAGS.labels is not None:
+        return data.parse_labels(FLAGS.labels, spec)
+    shown = settings["data"].get("conditions", [])
+    return np.array([[n in row for n in spec.label_names] for row in shown], np.float32)
 
 
 @contextlib.contextmanager

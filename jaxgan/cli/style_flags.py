@@ -16,7 +16,7 @@ from jaxgan.errors import UsageError
 from jaxgan.evaluation.networks.network import features_of
 from jaxgan.runs import readers
 from jaxgan.runs.settings import classifier_path
-from jaxgan.sampling import pictures, project, style
+from jaxgan.sampling import given, pictures, project, style
 from jaxgan.sampling.draw import draw_latents
 
 FLAGS = flags.FLAGS
@@ -119,7 +119,7 @@ def mixing(gan: Gan, variables: Variables, label: np.ndarray | None) -> Callable
 
 def projecting(gan: Gan, variables: Variables, spec: DataSpec) -> Callable[[], np.ndarray]:
     """Returns what draws the picture that is looked for, the way to it, and says how near it is."""
-    target, change = project.read_target(FLAGS.project, spec.size, spec.channels)
+    target, change = given.read_picture(FLAGS.project, spec.size, spec.channels)
     if change:
         print(f"note: {change}")
     classifier = classifier_path(spec, data_flags.cache_dir())

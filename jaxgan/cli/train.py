@@ -8,6 +8,7 @@ The same command again resumes, exactly. Fields of a model's Config are set by -
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import fields
 
@@ -17,13 +18,14 @@ from jaxgan import addresses, devices
 from jaxgan.augment import AUGMENTATIONS
 from jaxgan.cli import data_flags, features, machine, words
 from jaxgan.cli.overrides import override
-from jaxgan.devices import from_process_0
 from jaxgan.models import MODELS
 from jaxgan.precision import PRECISIONS
+from jaxgan.processes import from_process_0
 from jaxgan.runs import readers, settings
 from jaxgan.runs import sweep as sweeping
 from jaxgan.runs.train import SCHEDULES, Options, begin, left_out, prepare
 from jaxgan.training import loggers
+from jaxgan.training import workdir as workdirs
 from jaxgan.training.dry_run import dry_run
 from jaxgan.training.loggers import LOGGERS
 from jaxgan.training.signals import Stopped
@@ -143,7 +145,7 @@ def run() -> None:
     devices.check_divisible(options.batch_size, options.gradient_accumulation)
     workdir = FLAGS.workdir or settings.default_workdir(FLAGS.model, FLAGS.dataset)
     if not axes:
-        workdir = from_process_0(lambda: addresses.to_write(workdir))
+        workdir = workdirs.to_write(workdir)
     folder = addresses.mirror(workdir)
     dataset = data_flags.load(reading=from_process_0(lambda: settings.reading(folder)))
     if axes:
@@ -175,6 +177,7 @@ def run() -> None:
     try:
         begin(prepared, begins=begins)
     except Stopped:
-        ends()
+        with contextlib.suppress(OSError):  # the terminal may be gone, of which SIGHUP tells
+            ends()
         raise
     ends()

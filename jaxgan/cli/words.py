@@ -52,8 +52,8 @@ def ending(workdir: pathlib.Path, steps: int) -> str:
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:
         step = max(checkpointer.steps(), default=0)
     lines, shown = [], addresses.shown(workdir)
-    samples = workdir / "samples" / f"step_{step:08d}.png"
-    if samples.exists():
+    samples = max((workdir / "samples").glob("step_*.png"), default=None)
+    if samples is not None:
         lines.append(f"samples: {addresses.shown(samples)}")
     if step > steps:
         lines.append(f"{shown} is at step {step} already, --steps={steps} is behind it")

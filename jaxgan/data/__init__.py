@@ -46,6 +46,7 @@ __all__ = [
     "default_cache_dir",
     "default_data_dir",
     "digest",
+    "held_out",
     "indices",
     "load",
     "load_conditions",
@@ -168,6 +169,24 @@ def load(
         )
     dataset = dataset if num_examples is None else _first(dataset, num_examples)
     return dataclasses.replace(dataset, request=request)
+
+
+def held_out(dataset: Dataset) -> Dataset:
+    """The held-out part of the set of which `dataset` is the other one.
+
+    Raises:
+      DataError: if it was not loaded by name, or nothing is held out.
+    """
+    asked, spec = dataset.request, dataset.spec
+    if asked is None:
+        raise DataError(f"the pictures of {spec.name!r} were given from Python, not loaded by name")
+    request = asked._replace(
+        image_size=spec.size,
+        split="holdout",
+        num_examples=asked.num_examples if spec.synthetic else None,
+        **as_in(spec),
+    )
+    return DATASETS[asked.name.partition(":")[0]](request)
 
 
 def as_in(spec: DataSpec) -> dict[str, Any]:

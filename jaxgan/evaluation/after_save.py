@@ -52,6 +52,11 @@ class EvaluateSaved:
                 self.say("\n".join([f"{workdir.name}, evaluated at step {entry.step:,}:", *lines]))
         return {f"evaluation/{name}": measured.value for name, measured in entry.metrics.items()}
 
+    def is_done(self, workdir: pathlib.Path, step: int) -> bool:
+        """Returns whether a step was measured in this way already."""
+        there = [entry for entry in history.read(workdir) if entry.step == step]
+        return bool(there and history.alike(there, self.judge.evaluator.protocol()))
+
     def best(self, workdir: pathlib.Path, steps: Collection[int]) -> int | None:
         """Returns the best of some steps, as far as they were measured in this way."""
         there = [entry for entry in history.read(workdir) if entry.step in steps]

@@ -18,10 +18,16 @@ from jaxgan.data import Dataset, digest
 from jaxgan.evaluation.distances.frechet import Moments, merge
 from jaxgan.evaluation.distances.path_length import path_lengths
 from jaxgan.evaluation.history import Entry
-from jaxgan.evaluation.metrics import Comparison, Setup, measure, obstacle
+from jaxgan.evaluation.metrics import Changes, Comparison, Setup, measure, obstacle
 from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.protocol import Protocol
-from jaxgan.sampling.draw import draw_batches, draw_latents, float_images, generator_variables
+from jaxgan.sampling.draw import (
+    draw,
+    draw_batches,
+    draw_latents,
+    float_images,
+    generator_variables,
+)
 from jaxgan.sampling.paths import slerp
 from jaxgan.sampling.style import truncated
 from jaxgan.stages import Stages, gan_at
@@ -30,6 +36,7 @@ KEPT = 50_000  # features that are kept one by one; the moments are of all
 NO_LABELS, AS_IN_DATA = "none", "the data's labels"  # what a protocol says of the conditions
 REFERENCE_SEED = 0
 PATHS = 2000  # for the path length; the paper's 100,000 narrow its interval by seven
+TRANSLATED = 2000  # pictures whose translations are compared with them
 
 
 def read_pictures(
@@ -153,6 +160,13 @@ def reading_of(arrays: dict[str, np.ndarray]) -> Reading:
     return Reading(features, logits, moments)
 
 
+class Inputs(NamedTuple):
+    """What a generator that translates begins with: other pictures, each to one label."""
+
+    images: np.ndarray  # [num, H, W, C] uint8
+    labels: np.ndarray  # [num, K], what they show
+
+
 class Evaluation(NamedTuple):
     """The numbers of one generator."""
 
@@ -173,6 +187,7 @@ class Evaluator:
       num: how many pictures are drawn.
       labels: [num, K], what the pictures are to show, for a conditional Gan.
       conditions: where `labels` comes from, if not from the data.
+      inputs: what is translated, for a Gan that translates.
       seed: chooses the latents.
       batch_size: pictures computed at a time.
       progress: whether to show how far it is.
@@ -188,6 +203,7 @@ class Evaluator:
     num: int
     labels: np.ndarray | None = None
     conditions: str | None = None
+    inputs: Inputs | None = None
     seed: int = 0
     batch_size: int = 64
     progress: bool = False
@@ -208,7 +224,7 @@ class Evaluator:
                 self._gan(step),
                 variables,
                 self.num,
-                {"label": self.labels},
+                {"label": self.labels, "image": self.inputs and self.inputs.images},
                 seed=self.seed,
                 batch_size=self.batch_size,
                 step=step,
@@ -221,12 +237,15 @@ class Evaluator:
         fake = read_pictures(self.network, pictures(), self.num, self.labels, title=title)
         lengths = functools.partial(self._path_lengths, variables, step)
         latents = gan_at(self.stages, step).latent is not None
+        changes = functools.partial(self._changes, variables, step)
         seen = Comparison(
             self.network,
             self.reference,
             fake,
             self.seed,
-            lengths if latents else None,
+            path_lengths=lengths if latents else None,
+            changes=changes if self.inputs is not None else None,
+            labels=self._labels_of_full_rank(),
             label_names=self.dataset.spec.label_names,
         )
         measured = measure(self.metrics, seen, same_labels=self.same_labels)
@@ -252,9 +271,34 @@ class Evaluator:
             asked=self.labels is not None,
             same_labels=self.same_labels,
             latents=gan_at(self.stages, 0).latent is not None,
+            translates=self.inputs is not None,
+            labels=self._labels_of_full_rank(),
         )
         found = {name: obstacle(name, setup) for name in self.metrics}
         return {name: why for name, why in found.items() if why is not None}
+
+    def _labels_of_full_rank(self) -> tuple[int, ...]:
+        """The labels that more pictures show than there are features, real and generated ones."""
+        if self.labels is None or self.reference.labels is None:
+            return ()
+        real = np.asarray(self.reference.labels)[: len(self.reference.features)]
+        counts = np.minimum(real.sum(0), self.labels[:KEPT].sum(0))
+        return tuple(np.flatnonzero(counts > len(self.reference.moments.mean)))
+
+    def _changes(self, variables: Variables, step: int) -> Changes:
+        count = min(self.num, TRANSLATED)
+        start, shown = (x[:count] for x in self.inputs)
+        drawn = functools.partial(
+            draw,
+            gan_at(self.stages, step),
+            variables,
+            count,
+            batch_size=self.batch_size,
+            step=step,
+        )
+        there = drawn(image=start, label=self.labels[:count])
+        back = drawn(image=there, label=shown)
+        return Changes(_apart(start, there), _apart(start, back))
 
     def _path_lengths(self, variables: Variables, step: int) -> np.ndarray:
         gan = self._gan(step)
@@ -292,8 +336,25 @@ class Evaluator:
         )
 
 
+def _apart(images: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """The mean absolute difference of uint8 pictures [N, H, W, C] as if in [-1, 1], [N]."""
+    pairs = zip(images, others, strict=True)
+    return np.array([np.abs(x.astype(np.float32) - y).mean() / 127.5 for x, y in pairs])
+
+
 def labels_as_in(dataset: Dataset, num: int, seed: int = 0) -> np.ndarray:
     """Returns labels [num, K] of pictures drawn at random, each about equally often."""
-    random, count = np.random.default_rng(seed), len(dataset)
+    return np.asarray(dataset.labels)[_even_order(len(dataset), num, seed)]
+
+
+def inputs_from(dataset: Dataset, num: int, seed: int = 0) -> Inputs:
+    """Returns pictures drawn at random, each about equally often."""
+    # Not in the order of `labels_as_in`, by which each of the same pictures would stay as it is.
+    order = _even_order(len(dataset), num, (seed, 1))
+    return Inputs(dataset.images[order], np.asarray(dataset.labels)[order])
+
+
+def _even_order(count: int, num: int, seed: int | tuple[int, ...]) -> np.ndarray:
+    random = np.random.default_rng(seed)
     order = [random.permutation(count) for _ in range(-(-num // count))]
-    return np.asarray(dataset.labels)[np.concatenate(order)[:num]]
+    return np.concatenate(order)[:num]

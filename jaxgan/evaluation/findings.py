@@ -94,7 +94,8 @@ def _scores(
     def score(variables, image, label):
         keys = example_keys(jax.random.key(0), jnp.arange(len(image)))
         context = Context(step, keys, state.memory, train=False)
-        return stage.gan.score(variables, normalize(image), label, context)[0].source
+        source = stage.gan.score(variables, normalize(image), label, context)[0].source
+        return source.reshape(len(image), -1).mean(1)  # of the patches, if it scores those
 
     variables = devices.copies(jax.tree.map(np.asarray, state.variables["discriminator"]))
     scores, size, count = [], stage.batch_size, min(SAMPLES, len(images))

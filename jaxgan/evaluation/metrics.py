@@ -20,7 +20,6 @@ from jaxgan.evaluation.protocol import Measured
 
 FRECHET_RESAMPLES = 20  # each takes as long as the distance itself; of the Inception Score, too
 SUBSET = 1000  # pictures in a block of KID's, as in its code
-FEW = 100  # pictures of a label; fewer are not measured alone
 SPLITS = 10  # of the Inception Score, as in its code
 MANIFOLD = 10_000  # pictures that precision and the others look at: 50,000 take 25 times as long
 
@@ -35,6 +34,16 @@ class Setup(NamedTuple):
     asked: bool  # whether the generator is told what to draw
     same_labels: bool  # whether the network's labels are the data's
     latents: bool  # whether the generator draws from latents
+    translates: bool = False  # whether it turns pictures into others
+    labels: tuple[int, ...] = ()  # which of the data's have pictures enough for a full rank
+
+
+class Changes(NamedTuple):
+    """How far N pictures are from what was made of them: mean absolute differences of pixels in
+    [-1, 1], each [N]."""
+
+    translated: np.ndarray  # from their translations
+    reconstructed: np.ndarray  # from these translated back
 
 
 class Comparison(NamedTuple):
@@ -45,8 +54,10 @@ class Comparison(NamedTuple):
     fake: Reading
     seed: int
     path_lengths: Callable[[], np.ndarray] | None = None
+    changes: Callable[[], Changes] | None = None
+    labels: tuple[int, ...] = ()  # as in `Setup`
+    label_names: tuple[str, ...] = ()  # the data's
     intervals: bool = True
-    label_names: tuple[str, ...] = ()  # of the pictures' labels
 
     def interval(
         self,
@@ -101,6 +112,8 @@ def setup_of(seen: Comparison, *, same_labels: bool = False) -> Setup:
         asked=seen.fake.labels is not None,
         same_labels=same_labels,
         latents=seen.path_lengths is not None,
+        translates=seen.changes is not None,
+        labels=seen.labels,
     )
 
 
@@ -133,6 +146,29 @@ def _frechet(seen: Comparison) -> Mapping[str, Measured]:
     )
     name = first_number("frechet", seen.network)
     return {name: bounds._replace(value=frechet_distance(real, seen.fake.moments))}
+
+
+def _frechet_by_label(seen: Comparison) -> Mapping[str, Measured]:
+    """The Fréchet distance of the pictures asked to show a label from the real ones that do."""
+
+    def showing(reading, label):
+        return Moments.of(reading.features[reading.labels[: len(reading.features), label] > 0])
+
+    return {
+        f"{seen.label_names[label]}_{seen.network.name}_frechet": Measured(
+            frechet_distance(showing(seen.real, label), showing(seen.fake, label))
+        )
+        for label in seen.labels
+    }
+
+
+def _changes(seen: Comparison) -> Mapping[str, Measured]:
+    """How far pictures are from their translations, and from these translated back."""
+    translated, reconstructed = seen.changes()
+    return {
+        "translation_distance": _mean(seen, translated),
+        "reconstruction_distance": _mean(seen, reconstructed),
+    }
 
 
 def _kid(seen: Comparison) -> Mapping[str, Measured]:
@@ -186,21 +222,14 @@ def _accuracy(seen: Comparison) -> Mapping[str, Measured]:
     return {"accuracy": seen.interval(share, len(found))}
 
 
-def _classes(seen: Comparison) -> Mapping[str, Measured]:
-    """The Fréchet distance of each label's pictures, and how often a classifier of the data's
-    labels reads these as asked; of labels with enough pictures."""
+def _accuracy_by_label(seen: Comparison) -> Mapping[str, Measured]:
+    """The accuracy in the pictures that were asked to show a label."""
     found = {}
-    sides = seen.real, seen.fake
     for place, label in enumerate(seen.label_names):
-        rows = [np.flatnonzero(x.labels[: len(x.features), place] == 1) for x in sides]
-        if min(map(len, rows)) < FEW:
-            continue
-        moments = [Moments.of(x.features[of]) for x, of in zip(sides, rows, strict=True)]
-        distance = first_number("frechet", seen.network)
-        found[f"{label}/{distance}"] = Measured(frechet_distance(*moments))
-        if seen.network.label_names == seen.label_names:
-            read = hits(seen.fake.logits[rows[1]], seen.fake.labels[rows[1]])
-            found[f"{label}/accuracy"] = Measured(read.accuracy())
+        rows = np.flatnonzero(np.asarray(seen.fake.labels)[:, place] == 1)
+        if len(rows):
+            read = hits(seen.fake.logits[rows], seen.fake.labels[rows])
+            found[f"{label}_accuracy"] = Measured(read.accuracy())
     return found
 
 
@@ -258,12 +287,8 @@ CLASSES = Need(
 )
 ASKED = Need(
     lambda setup: setup.asked,
-    "accuracy compares pictures with the labels that they were asked to show, and this model takes "
+    "{metric} compares pictures with the labels that they were asked to show, and this model takes "
     "none; train one that does",
-)
-LABELED = Need(
-    lambda setup: setup.asked,
-    "classes tells what was asked for apart, and this model takes no labels; train one that does",
 )
 SAME_LABELS = Need(
     lambda setup: setup.same_labels,
@@ -271,6 +296,15 @@ SAME_LABELS = Need(
     "with train_classifier.py",
 )
 LATENTS = Need(lambda setup: setup.latents, "ppl walks between latents, and this model maps images")
+TRANSLATES = Need(
+    lambda setup: setup.translates,
+    "{metric} compares pictures with their translations, and this model makes them of noise",
+)
+LABELS_OF_FULL_RANK = Need(
+    lambda setup: bool(setup.labels),
+    "{metric} needs at least {full_rank} pictures of a label on either side, one more than "
+    "features, and no label has so many; take more",
+)
 STACKED_DIGITS = Need(
     lambda setup: setup.network.name == "classifier_each_channel",
     "modes are those of stacked_mnist as a classifier of MNIST reads them; train on that data set, "
@@ -285,14 +319,18 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "is": Metric(_score, "{}_score", (CLASSES, _pictures(SPLITS))),
         "prdc": Metric(_prdc, "precision", (_pictures(100),)),
         "accuracy": Metric(_accuracy, "accuracy", (ASKED, SAME_LABELS)),
-        "classes": Metric(_classes, "", (LABELED,)),
+        "accuracy_by_label": Metric(_accuracy_by_label, "", (ASKED, SAME_LABELS)),
         "ppl": Metric(_ppl, "{}_path_length", (LATENTS,)),
+        "changes": Metric(_changes, "translation_distance", (TRANSLATES,)),
+        "frechet_by_label": Metric(_frechet_by_label, "", (ASKED, LABELS_OF_FULL_RANK)),
         "modes": Metric(_modes, "modes", (STACKED_DIGITS,)),
     }
 )
 PRDC = ("precision", "recall", "density", "coverage")
 USUAL = ("frechet", "kid", "is", "prdc", "accuracy")
 """What is measured when nothing is asked for, as far as it can be."""
+TRANSLATION = ("changes", "frechet_by_label")
+"""And of models that translate."""
 
 
 class About(NamedTuple):
@@ -318,6 +356,10 @@ ABOUT: Mapping[str, About] = MappingProxyType(
         "density": About("How densely the data lie around a sample; may exceed 1.", True),
         "coverage": About("The share of the data with a sample near them.", True),
         "accuracy": About("The share of labels that a classifier reads as asked for.", True),
+        "translation_distance": About("How far pictures are from their translations.", False),
+        "reconstruction_distance": About(
+            "How far pictures are from their translations that were translated back.", False
+        ),
         "path_length": About("How much samples change along short steps of the latents.", False),
         "modes": About("How many of the 1000 modes are drawn.", True),
         "divergence": About("How unevenly the modes are drawn; 0 is best.", False),

@@ -43,7 +43,7 @@ def similarity(m: Array, *, group: int | None = None, block: int | None = None) 
       UsageError: if the batch cannot be divided into groups.
     """
     batch, kernels, dims = m.shape
-    group = _group_size(batch, group, "minibatch discrimination")
+    group = group_size(batch, group, "minibatch discrimination")
     wide = m.astype(jnp.promote_types(m.dtype, jnp.float32))
     # To the sums, other groups are like other kernels: [group, dims, groups * kernels].
     wide = wide.reshape(-1, group, kernels, dims).transpose(1, 3, 0, 2).reshape(group, dims, -1)
@@ -70,7 +70,7 @@ def minibatch_stddev(x: Array, *, group: int | None) -> Array:
       UsageError: if the batch cannot be divided into groups.
     """
     batch, height, width, channels = x.shape
-    group = _group_size(batch, group, "minibatch standard deviation")
+    group = group_size(batch, group, "minibatch standard deviation")
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     variance = wide.reshape(-1, group, height, width, channels).var(1)
     deviation = jnp.sqrt(variance + 1e-8).mean((1, 2, 3)).astype(x.dtype)
@@ -188,7 +188,12 @@ def _rows_of(m, block):
     return -(-len(m) // blocks)
 
 
-def _group_size(batch: int, group: int | None, what: str) -> int:
+def group_size(batch: int, group: int | None, what: str) -> int:
+    """Returns the size of the groups of a device's batch, which is all of it for None.
+
+    Raises:
+      UsageError: if the batch cannot be divided into them; the message begins with `what` has them.
+    """
     if group is None:
         return batch
     if group < 1:

@@ -26,16 +26,28 @@ def pixel_norm(x: Array) -> Array:
     return (wide * scale).astype(x.dtype)
 
 
-def instance_norm(x: Array) -> Array:
+def instance_norm(x: Array, epsilon: float = 1e-8) -> Array:
     """Gives each channel of each example [B, H, W, C] mean 0 and variance 1.
 
-    1e-8 is added to the variance. Computed in float32 or better.
+    Epsilon is added to the variance. Computed in float32 or better.
     """
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     # Not by moments as in batch normalization: here a channel may well be constant.
     wide -= wide.mean((1, 2), keepdims=True)
-    scale = jax.lax.rsqrt(jnp.square(wide).mean((1, 2), keepdims=True) + 1e-8)
+    scale = jax.lax.rsqrt(jnp.square(wide).mean((1, 2), keepdims=True) + epsilon)
     return (wide * scale).astype(x.dtype)
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalization with PyTorch's numbers (Ulyanov et al., 2016, arXiv:1607.08022):
+    parameters "scale" and "bias" [C]."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[B, H, W, C] -> [B, H, W, C], in the dtype of x."""
+        scale = self.param("scale", nn.initializers.ones, x.shape[-1:], jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
+        return (instance_norm(x, _EPSILON) * scale + bias).astype(x.dtype)
 
 
 class BatchNorm(nn.Module):

@@ -10,6 +10,7 @@ from jaxgan.models import (
     progan,
     r3gan,
     sagan,
+    stargan,
     stylegan,
     stylegan2,
     wgan,
@@ -29,5 +30,6 @@ MODELS = {
     "stylegan": stylegan,
     "stylegan2": stylegan2,
     "r3gan": r3gan,
+    "stargan": stargan,
 }
 """Add a GAN: one file beside these, one line here."""

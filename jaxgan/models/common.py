@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from jaxgan.core import Array, Context, Fake, Gan, Update
+from jaxgan.core import Array, Context, Fake, Gan, PyTree, Update, Variables
 from jaxgan.data import DataSpec
 from jaxgan.errors import UsageError
 from jaxgan.layers.conv import Dense
@@ -67,12 +67,12 @@ def noise_gan(
     def generate(variables, batch, context: Context):
         z = batch["latent"] if "latent" in batch else latent(context.rng)
         label = batch["label"] if conditional else None
-        image, stats = _apply(generator, variables, z, label, context)
+        image, stats = apply(generator, variables, z, label, context)
         return Fake(image, label), stats
 
     def score(variables, image, label, context: Context):
         label = label if conditional else None
-        return _apply(discriminator, variables, image, label, context)
+        return apply(discriminator, variables, image, label, context)
 
     return Gan(
         init,
@@ -86,8 +86,11 @@ def noise_gan(
     )
 
 
-def _apply(module, variables, x, label, context):
-    """Returns the output and the collections other than `params`, refreshed in training."""
+def apply(
+    module: nn.Module, variables: Variables, x: Array, label: Array | None, context: Context
+) -> tuple[Any, PyTree]:
+    """Returns what a module (x, label, context) puts out, and the collections other than `params`,
+    refreshed in training."""
     collections = [name for name in variables if name != "params"]
     if context.train:
         return module.apply(variables, x, label, context, mutable=collections)

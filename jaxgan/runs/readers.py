@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from jaxgan import files
+from jaxgan import data, files
 from jaxgan.data import Dataset, DataSpec, default_cache_dir
-from jaxgan.errors import UsageError, unknown
-from jaxgan.evaluation.evaluator import Evaluator, labels_as_in, read_reference
-from jaxgan.evaluation.metrics import METRICS, USUAL
+from jaxgan.errors import DataError, UsageError, unknown
+from jaxgan.evaluation.evaluator import Evaluator, inputs_from, labels_as_in, read_reference
+from jaxgan.evaluation.metrics import METRICS, TRANSLATION, USUAL
 from jaxgan.evaluation.networks import classifier, inception, random_features
 from jaxgan.evaluation.networks.network import Network, each_channel
 from jaxgan.runs.settings import classifier_path
@@ -52,6 +52,16 @@ def network(
     elif features != "random":
         return _load(path, spec.channels)
     return random_features.make()
+
+
+def inputs_of(dataset: Dataset, *, say: Say = print) -> Dataset:
+    """Returns what a method that translates is shown at work on: the pictures held out of those of
+    a training, or these if there are none; `say` is told why."""
+    try:
+        return data.held_out(dataset)
+    except DataError as error:
+        say(f"note: pictures of the training are translated, since none are held out: {error}")
+        return dataset
 
 
 def _load(path, channels):
@@ -114,7 +124,10 @@ def evaluator(
     """
     names = metric_names(metrics)
     reader = network(dataset.spec, features, cache_dir=cache_dir, say=say)
-    labels = where = None
+    labels = where = inputs = None
+    if stages[0].gan.targets is not None:
+        inputs = inputs_from(inputs_of(dataset, say=say), num_images, seed)
+        names = names if metrics else (*names, *TRANSLATION)
     if stages[0].gan.conditional and conditions is None:
         labels = labels_as_in(dataset, num_images, seed)
     elif stages[0].gan.conditional:
@@ -137,6 +150,7 @@ def evaluator(
         num_images,
         labels,
         where,
+        inputs,
         seed,
         batch_size,
         progress=progress,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,15 +13,15 @@ import numpy as np
 from jaxgan import addresses, data, files
 from jaxgan.core import Gan, GanState, Variables
 from jaxgan.data import Dataset, DataSpec
-from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation import history as evaluations
+from jaxgan.processes import from_process_0
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
 from jaxgan.runs import train as trained
 from jaxgan.runs.settings import Model
 from jaxgan.sampling import style
-from jaxgan.sampling.draw import draw, draw_latents, generator_variables
+from jaxgan.sampling.draw import Translations, draw, draw_latents, generator_variables
 from jaxgan.stages import Stages, at_step, gan_at, template
 from jaxgan.training import workdir as workdirs
 from jaxgan.training.checkpoint import Checkpointer
@@ -112,6 +113,29 @@ class Run:
             w=w,
             batch_size=batch_size,
         )
+
+    def translate(
+        self,
+        images: np.ndarray,
+        labels: str | np.ndarray | None = None,
+        *,
+        batch_size: int = 64,
+    ) -> np.ndarray:
+        """Returns uint8 [N, M, H, W, C]: what each of M conditions makes of each of N pictures.
+
+        Args:
+          images: uint8 [N, H, W, C], of the run's size.
+          labels: conditions as `labels` takes them, or vectors [M, K]; None for those of the run's
+            sample grids.
+          batch_size: pictures computed at a time.
+
+        Raises:
+          UsageError: if the method makes pictures of noise.
+        """
+        vectors = labels if isinstance(labels, np.ndarray) else self.labels(labels)
+        asked = Translations.of(images, vectors, self.spec.label_names)
+        drawn = functools.partial(draw, self.gan, self.variables, batch_size=batch_size)
+        return asked.drawn(drawn)[:, 1:]
 
     def latents(self, num: int = 64, *, seed: int = 0) -> np.ndarray:
         """Returns the latents [num, Z] float32 that `sample` draws for the same seed."""
@@ -226,13 +250,13 @@ def train(
       UsageError: if they do not go together, or the workdir holds something else.
       CheckpointError: if the workdir cannot be written, or another run is using it.
       NonFiniteError: if updates keep being undone for not being finite.
-      Stopped: after SIGTERM or SIGINT, when the state has been saved; a SystemExit.
+      Stopped: after SIGTERM, SIGINT or SIGHUP, when the state has been saved; a SystemExit.
     """
     if isinstance(model, str):
         config = _configured(described.named(model).Config, config)
     elif config is not None:
         raise UsageError("config is for a model of jaxgan's own; set up yours where it is made")
-    workdir = from_process_0(lambda: addresses.to_write(workdir))
+    workdir = workdirs.to_write(workdir)
     prepared = trained.prepare(
         model, pictures, trained.Options.of(options), workdir=workdir, config=config
     )
@@ -274,7 +298,7 @@ def open_run(
       UsageError: if the folder is not a run's, or has no such checkpoint.
       CheckpointError: if the checkpoint is damaged.
     """
-    workdir = from_process_0(lambda: addresses.to_read(workdir))
+    workdir = workdirs.to_read(workdir)
     settings = from_process_0(lambda: workdirs.read(workdir))
     stages = described.stages_of(settings, gan)
     with Checkpointer(workdir / "checkpoints", read_only=True) as checkpointer:

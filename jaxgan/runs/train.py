@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgan import addresses, bars, devices
+from jaxgan import bars, devices
 from jaxgan.core import GanState, Plan
 from jaxgan.data import Dataset, default_cache_dir
-from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.after_save import EvaluateSaved
 from jaxgan.evaluation.findings import Judge
+from jaxgan.processes import from_process_0
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
 from jaxgan.runs.settings import OWN, Model
@@ -122,9 +122,9 @@ def prepare(
       config: the Config of a method that has a name; None for its usual one.
 
     Raises:
-      UsageError: if they do not go together.
+      UsageError: if they do not go together, or other processes of the run were asked otherwise.
     """
-    workdir = from_process_0(lambda: addresses.to_write(workdir))
+    workdir = workdirs.to_write(workdir)
     if isinstance(model, str) and config is None:
         config = described.named(model).Config()
     make = functools.partial(
@@ -164,6 +164,7 @@ def prepare(
         "versions": described.versions(),
         "command": shlex.join(sys.argv),
     }
+    workdirs.check_alike(settings)
     stages = make(Plan(options.batch_size, steps))
     return Prepared(model, stages, dataset, workdir, steps, schedule == "device", options, settings)
 
@@ -185,7 +186,10 @@ def begin(
       UsageError, CheckpointError, NonFiniteError, Stopped: as `loop.train` does.
     """
     _, stages, dataset, workdir, steps, on_device, options, settings = prepared
-    start = None
+    start = inputs = None
+    if stages[0].gan.targets is not None:
+        say = print if progress and devices.is_main() else _unsaid
+        inputs = readers.inputs_of(dataset, say=say).images
     if options.init_from:
         start = functools.partial(finetune.start_from, options.init_from, settings=settings)
     return loop.train(
@@ -205,6 +209,7 @@ def begin(
         if options.evaluate_every
         else None,
         begins=begins,
+        inputs=inputs,
         progress=progress,
     )
 

@@ -11,12 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxgan import devices
-from jaxgan.core import Array, Batch, Context, Gan, GanState, Variables, example_keys
+from jaxgan.core import Array, Batch, Context, Gan, GanState, Variables, example_keys, seen
 from jaxgan.errors import UsageError
+from jaxgan.sampling import pictures
 
 
 class Rows(NamedTuple):
-    """What a conditional generator is asked for: a row of pictures for each condition."""
+    """What a conditional generator is asked for: a row of pictures for each condition.
+
+    `Translations` is the same for one that translates.
+    """
 
     label: np.ndarray  # [rows * columns, K]
     columns: int
@@ -35,6 +39,43 @@ class Rows(NamedTuple):
         """A line of text for each row."""
         return tuple(map(", ".join, self.asked))
 
+    def sheet(self, drawn: Callable[..., np.ndarray]) -> np.ndarray:
+        """Returns the pictures of `drawn`, which is `draw` of a generator, as one with captions."""
+        images = pictures.enlarged(drawn(len(self.label), label=self.label))
+        return pictures.captioned(pictures.grid(images, self.columns), self.captions)
+
+
+class Translations(NamedTuple):
+    """What a generator that translates is asked for: a row for each picture, which begins with the
+    picture itself, and in it a column for each condition."""
+
+    images: np.ndarray  # [N, H, W, C] uint8
+    conditions: np.ndarray  # [M, K]
+    captions: tuple[str, ...]  # of the conditions
+
+    @classmethod
+    def of(cls, images: np.ndarray, conditions: np.ndarray, names: Sequence[str]) -> Translations:
+        """Returns all translations of the pictures to conditions whose entries have names."""
+        return cls(images, conditions, Rows.of(conditions, names, 1).captions)
+
+    def drawn(self, drawn: Callable[..., np.ndarray]) -> np.ndarray:
+        """Returns uint8 [N, 1 + M, H, W, C] by `drawn`, which is `draw` of a generator."""
+        count, each = len(self.images), len(self.conditions)
+        made = drawn(
+            count * each,
+            label=np.tile(self.conditions, (count, 1)),
+            image=np.repeat(self.images, each, 0),
+        )
+        made = made.reshape(count, each, *made.shape[1:])
+        return np.concatenate([self.images[:, None], made], 1)
+
+    def sheet(self, drawn: Callable[..., np.ndarray]) -> np.ndarray:
+        """Returns what `drawn` makes as one picture, with captions."""
+        images = self.drawn(drawn)
+        images = pictures.enlarged(images.reshape(-1, *images.shape[2:]))
+        captions = ("", *self.captions)
+        return pictures.headed(pictures.grid(images, len(captions)), captions)
+
 
 def generator_variables(state: GanState, *, raw: bool = False) -> Variables:
     """Returns the generator's averaged variables, or with `raw` the last ones, as numpy."""
@@ -48,6 +89,7 @@ def draw(
     *,
     seed: int = 0,
     label: np.ndarray | None = None,
+    image: np.ndarray | None = None,
     latent: np.ndarray | None = None,
     w: np.ndarray | None = None,
     batch_size: int = 64,
@@ -63,15 +105,17 @@ def draw(
       num: how many.
       seed: chooses the latents and any noise.
       label: [num, K], what to draw, for a conditional Gan.
+      image: uint8 [num, H, W, C], what to translate, for a Gan that translates.
       latent: [num, Z], in place of drawn ones.
       w: [num, layers, F], intermediate latents, for a Gan of `style.from_w`.
       batch_size: images computed at a time.
       step: of the variables, which says how far the layers of a growing Gan have faded in.
 
     Raises:
-      UsageError: if the Gan is conditional and there are no labels, or the other way round.
+      UsageError: if the Gan is conditional and there are no labels, or it translates and there are
+        no pictures, or the other way round.
     """
-    chosen = {"label": label, "latent": latent, "w": w}
+    chosen = {"label": label, "image": image, "latent": latent, "w": w}
     drawn = draw_batches(gan, variables, num, chosen, seed=seed, batch_size=batch_size, step=step)
     return np.concatenate([*drawn])
 
@@ -90,7 +134,8 @@ def draw_batches(
 
     Args:
       gan, variables, num, seed, batch_size, step: as in `draw`.
-      chosen: what a batch holds of "label", "latent" and "w", [num, ...]; None is not chosen.
+      chosen: what a batch holds of "label", "image", "latent" and "w", [num, ...]; None is not
+        chosen.
 
     Raises:
       UsageError: as `draw`.
@@ -101,6 +146,12 @@ def draw_batches(
             "this model draws what labels say: give some"
             if gan.conditional
             else "this model was trained without labels and takes none"
+        )
+    if (gan.targets is not None) != ("image" in chosen):
+        raise UsageError(
+            "this model makes pictures of noise and takes none"
+            if gan.targets is None
+            else "this model translates pictures: give some"
         )
     rng = jax.random.key(seed)
     variables = devices.copies(variables)
@@ -131,6 +182,7 @@ def float_images(
 ) -> Array:
     """Returns float images [B, H, W, C] in [-1, 1], as a Gan's `generate` makes them for use."""
     keys = example_keys(rng, batch["index"])
+    batch = seen(batch) if "image" in batch else batch
     fake, _ = generate(
         variables, batch, Context(jnp.asarray(step, jnp.int32), keys, {}, train=False)
     )

@@ -70,6 +70,12 @@ def captioned(grid: np.ndarray, captions: Sequence[str]) -> np.ndarray:
     return np.concatenate([text, grid], 1)
 
 
+def headed(grid: np.ndarray, captions: Sequence[str]) -> np.ndarray:
+    """Writes a line of text above each column of a grid [H, W, C], from the top down, as
+    `captioned` does beside each row."""
+    return np.rot90(captioned(np.rot90(grid), captions[::-1]), -1)
+
+
 def _cut(text: str, font: Font, most: int) -> str:
     if font.getlength(text) <= most:
         return text

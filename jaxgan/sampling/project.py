@@ -5,7 +5,6 @@ al., 2019, arXiv:1904.03189: "w+"), and without noise on w and in the maps.
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,13 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from PIL import Image
 
-from jaxgan import files
 from jaxgan.core import Array, Context, Gan, Variables, normalize
-from jaxgan.data import MAX_PIXELS
-from jaxgan.data.pictures import CorruptPicture, decode, most_bytes, size_of
-from jaxgan.errors import UsageError
 from jaxgan.sampling import style
 from jaxgan.sampling.draw import draw
 
@@ -33,36 +27,6 @@ class Projection(NamedTuple):
     w: np.ndarray  # [layers, F]
     pictures: np.ndarray  # [stages, H, W, C] uint8, from the average's to w's
     distance: float  # of the last one
-
-
-def read_target(path: str | pathlib.Path, size: int, channels: int) -> tuple[np.ndarray, str]:
-    """Reads a picture as a generator's.
-
-    Args:
-      path: any picture.
-      size: side in pixels.
-      channels: 1 or 3.
-
-    Returns:
-      uint8 [size, size, channels], and a sentence that says how it was changed, or "".
-
-    Raises:
-      UsageError: if there is no such picture.
-    """
-    try:
-        content = files.content(pathlib.Path(path).expanduser(), most_bytes(MAX_PIXELS))
-        image = decode(content, size)
-        width, height = size_of(content)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (CorruptPicture, files.DamagedFile) as error:
-        raise UsageError(f"{path} is not a picture: {error}") from None
-    if channels == 1:
-        image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
-    if width == height == size:
-        return image, ""
-    part = "it is" if width == height else "its central square is"
-    return image, f"{path} has {width}x{height} pixels; {part} resized to {size}x{size}"
 
 
 def distance(image: Array, target: Array, features: Features | None = None) -> Array:

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxgan import devices
+from jaxgan import devices, processes
 from jaxgan.core import Array, Batch, Gan, GanState, draws
 from jaxgan.data import Dataset, coin_flips, indices
 from jaxgan.step import end_step, update_step
@@ -275,7 +275,7 @@ class _Pace:
         jax.block_until_ready(metrics)
         seconds = time.monotonic() - self._began
         if self._compiled and count == self.length:
-            longer = devices.from_process_0(lambda: seconds < BLOCK_SECONDS / 2)
+            longer = processes.from_process_0(lambda: seconds < BLOCK_SECONDS / 2)
             self.length = min(2 * count, self._most) if longer else count
             self._found = not longer or self.length == self._most
         self._compiled = True

@@ -27,8 +27,8 @@ from absl import logging
 from flax import traverse_util
 
 from jaxgan import addresses
-from jaxgan.devices import from_process_0
 from jaxgan.errors import AdviceError
+from jaxgan.processes import arrays_from_process_0, from_process_0
 from jaxgan.remote import AddressError
 from jaxgan.training import checkpoint_format, integrity
 from jaxgan.training.checkpoint_format import VersionError
@@ -144,7 +144,7 @@ class Checkpointer:
             step is damaged, the step was asked for and is absent or damaged, or it was written
             by a newer version.
         """
-        found = from_process_0(lambda: self._read(step))
+        found = self._told(step)
         if found is None:
             return None
         try:
@@ -162,7 +162,7 @@ class Checkpointer:
         Fields of tuples and dataclasses appear under their names, items of sequences under their
         numbers: `state["opt"]["generator"]["0"]["mu"]`.
         """
-        found = from_process_0(lambda: self._read(step))
+        found = self._told(step)
         return found and found._replace(state=traverse_util.unflatten_dict(found.state, sep="/"))
 
     def protect(self, step: int | None) -> None:
@@ -277,6 +277,16 @@ class Checkpointer:
                 addresses.drop_step(self._path(old))
                 # Renamed first: a kill in between must not leave a step with half its files.
                 shutil.rmtree(self._path(old).rename(self.directory / f"{old}.deleted"))
+
+    def _told(self, step: int | None) -> Restored | None:
+        """What process 0 reads."""
+
+        def reads():
+            found = self._read(step)
+            return (None, {}) if found is None else found
+
+        found, arrays = arrays_from_process_0(reads)
+        return None if found is None else Restored(found, arrays)
 
     def _set_aside(self, step: int) -> Path:
         endings = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))

@@ -10,10 +10,9 @@ from typing import Any
 import jax
 from absl import logging
 
-from jaxgan import addresses
 from jaxgan.core import GanState
-from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError
+from jaxgan.processes import from_process_0
 from jaxgan.stages import taken_over
 from jaxgan.training import workdir as workdirs
 from jaxgan.training.checkpoint import Checkpointer
@@ -38,7 +37,7 @@ def start_from(
     Raises:
       UsageError: if the folder is not a workdir, has no checkpoint, or no array of it fits.
     """
-    folder = from_process_0(lambda: addresses.to_read(workdir))
+    folder = workdirs.to_read(workdir)
     old = from_process_0(lambda: workdirs.read(folder))
     with Checkpointer(folder / "checkpoints", read_only=True) as checkpointer:
         restored = checkpointer.restore_raw()

@@ -43,7 +43,7 @@ def host_copy(tree: PyTree) -> Arrays:
 def record(arrays: Arrays) -> dict[str, dict[str, Any]]:
     """The checksum, dtype and shape of each array, ready for JSON."""
     return {
-        name: {"crc": _crc(array), "dtype": str(array.dtype), "shape": list(array.shape)}
+        name: {"crc": checksum(array), "dtype": str(array.dtype), "shape": list(array.shape)}
         for name, array in arrays.items()
     }
 
@@ -121,7 +121,8 @@ def _copy(name: str, leaf: Any) -> np.ndarray:
     return array
 
 
-def _crc(array: np.ndarray) -> str:
+def checksum(array: np.ndarray) -> str:
+    """The checksum of an array's bits."""
     return f"{zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data):08x}"
 
 

@@ -22,6 +22,9 @@ class Log:
     Lines after `step`, left by a run that was killed, are dropped: no step occurs twice. Loggers
     that had them get them no second time, since a resumed run makes the same.
 
+    Attributes:
+      interrupted: the terms in the line of `step`, if it is there because of a signal alone.
+
     Args:
       workdir: of the run.
       step: after which the run begins or goes on.
@@ -41,20 +44,32 @@ class Log:
         kept = [line for line in lines if line["step"] <= step]
         with files.whole(self._path) as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
+        marked = kept[-1] if kept and kept[-1]["step"] == step and "stopped" in kept[-1] else {}
+        self.interrupted = {
+            name: math.nan if value is None else value
+            for name, value in marked.items()
+            if "/" in name
+        }
         self._seconds = max((line.get("seconds") or 0.0 for line in kept), default=0.0)
         self._file = self._path.open("a")
         self._seen = lines[-1]["step"] if lines else -1
         self._loggers = opened(loggers, self._path.parent, step, settings)
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+    def metrics(
+        self,
+        step: int,
+        values: Mapping[str, float],
+        marks: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         """Appends a line; a full disk is a warning, since the training is worth more.
 
-        `seconds` counts from the run's first start, pauses apart.
+        `seconds` counts from the run's first start, pauses apart. `marks` are for the line alone.
         """
         values = {**values, "seconds": round(self._seconds + values["seconds"], 3)}
         line = {"step": step} | {
             name: value if math.isfinite(value) else None for name, value in values.items()
         }
+        line |= marks
         try:
             self._file.write(json.dumps(line) + "\n")
             self._file.flush()

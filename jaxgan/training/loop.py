@@ -19,7 +19,7 @@ from jaxgan.bars import bar
 from jaxgan.core import Array, Gan, GanState, draws, init_state
 from jaxgan.data import Dataset, batches, conditions_to_show
 from jaxgan.errors import AdviceError
-from jaxgan.sampling.draw import Rows
+from jaxgan.sampling.draw import Rows, Translations
 from jaxgan.stages import (
     Span,
     Stage,
@@ -33,6 +33,7 @@ from jaxgan.stages import (
 from jaxgan.step import end_step, update_step
 from jaxgan.training.blocks import blocks
 from jaxgan.training.check import check_batches
+from jaxgan.training.explosion import Explosion
 from jaxgan.training.progress import Clock, Compiling, headline
 from jaxgan.training.record import AfterSave, Record, Schedule
 from jaxgan.training.signals import GracefulStop, Stopped
@@ -209,6 +210,7 @@ def train(
     start: Callable[[GanState], GanState] | None = None,
     after_save: AfterSave | None = None,
     begins: Callable[[GanState], None] | None = None,
+    inputs: np.ndarray | None = None,
     progress: bool = True,
 ) -> GanState:
     """Trains until `steps` iterations are done; goes on from the workdir's last checkpoint.
@@ -234,6 +236,8 @@ def train(
       after_save: what is done with the saved state every `schedule.evaluate_every` steps and at
         the end, such as an `EvaluateSaved`.
       begins: is called with the state from which the run begins or goes on.
+      inputs: what sample grids translate, uint8 [N, H, W, C], if the method translates; None for
+        the first of the pictures.
       progress: whether to draw a progress bar, and to say what is waited for.
 
     Returns:
@@ -244,12 +248,12 @@ def train(
         workdir holds something else.
       CheckpointError: if the workdir cannot be written, or another run is using it.
       NonFiniteError: after `schedule.max_skipped` undone updates in a row; the checkpoints stay.
-      Stopped: after SIGTERM or SIGINT, when the state has been saved.
+      Stopped: after SIGTERM, SIGINT or SIGHUP, when the state has been saved.
     """
     stages = as_stages(gan, dataset.spec.size, batch_size)
     check_batches(stages, dataset, micro_batches)
     with contextlib.ExitStack() as stack:
-        rows = shown_rows(stages, dataset, schedule.num_samples)
+        rows = shown_rows(stages, dataset, schedule.num_samples, inputs)
         record = stack.enter_context(
             Record(stages, workdir, schedule, seed, settings, rows, after_save, dataset)
         )
@@ -261,6 +265,8 @@ def train(
             state = state if start is None else devices.replicate(start(state))
         first = int(state.step)
         if first >= steps:
+            if first == steps > 0:
+                record.catch_up(first, state, last=True)
             return state
 
         iterations = play(
@@ -281,13 +287,17 @@ def train(
             begins(state)
         if first == 0:
             record.sample(0, state)
+        else:
+            record.catch_up(first, state)
         shown = progress and devices.is_main()
         compiling = Compiling(shown)
         shown_bar = stack.enter_context(bar(steps, "step", shown=shown, initial=first))
         watch = _Watch(schedule.max_skipped, record)
+        explosion = Explosion()
         clock = Clock(stages, first)
         before = first
-        latest: dict[str, Array] = {}  # since the last line: lazy updates seldom run just before it
+        # Since the last regular line: lazy updates seldom run just before it.
+        latest: dict[str, Any] = record.interrupted()
 
         for span, step, state, metrics in iterations:
             grown = step == span.end < steps
@@ -300,36 +310,47 @@ def train(
             if grown:
                 compiling = Compiling(shown)
             latest |= metrics
-            last = step >= steps or stop.requested is not None
+            stopping = stop.reached()
+            last = step >= steps or stopping
             if last:
                 watch(step, metrics)  # for once without delay
-            if last or step % schedule.log_every == 0:
+            regular = step >= steps or step % schedule.log_every == 0
+            if regular or stopping:
                 values = {name: float(value) for name, value in latest.items()}
                 latest = {}
                 values = clock.measure(step) | values
                 size = f"{span.stage.size} px, " * (len(stages) > 1)
                 shown_bar.set_postfix_str(size + headline(values), refresh=False)
-                record.metrics(step, values)
+                explosion(step, values)
+                record.metrics(step, values, None if regular else stop.requested)
             shown_bar.update(step - before)
             before = step
             stop.saving = last
-            stopping = stop.requested is not None
-            if record.write(step, state, last=last, grown=grown, stopping=stopping):
+            if record.write(step, state, last=step >= steps, grown=grown, stopping=stopping):
                 clock.pause(step)
             if last:
                 break
-        record.finish()
+        record.end()
         if step < steps:
             raise Stopped(128 + stop.requested)
         return state
 
 
-def shown_rows(stages: Stages, dataset: Dataset, num: int) -> Rows | None:
-    """Returns what a sample grid of `num` pictures shows in its rows; None without labels."""
-    if not stages[0].gan.conditional:
+def shown_rows(
+    stages: Stages, dataset: Dataset, num: int, inputs: np.ndarray | None = None
+) -> Rows | Translations | None:
+    """Returns what a sample grid of about `num` pictures shows in its rows; None without labels.
+
+    A Gan that translates shows what it makes of `inputs`, or of the first pictures of the data.
+    """
+    gan, names = stages[0].gan, dataset.spec.label_names
+    if not gan.conditional:
         return None
     conditions = conditions_to_show(dataset, num)
-    return Rows.of(conditions, dataset.spec.label_names, max(1, num // len(conditions)))
+    if gan.targets is None:
+        return Rows.of(conditions, names, max(1, num // len(conditions)))
+    images = dataset.images if inputs is None else inputs
+    return Translations.of(images[: max(1, num // (1 + len(conditions)))], conditions, names)
 
 
 class _Watch:

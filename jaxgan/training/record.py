@@ -14,16 +14,17 @@ from absl import logging
 from jaxgan import addresses, devices
 from jaxgan.core import GanState, Variables
 from jaxgan.data import Dataset
-from jaxgan.devices import from_process_0
 from jaxgan.errors import UsageError
+from jaxgan.processes import from_process_0
 from jaxgan.remote import AddressError
 from jaxgan.sampling import pictures
-from jaxgan.sampling.draw import Rows, draw, generator_variables
+from jaxgan.sampling.draw import Rows, Translations, draw, generator_variables
 from jaxgan.stages import Stages, gan_at, template
 from jaxgan.training import curves
 from jaxgan.training import workdir as workdirs
 from jaxgan.training.checkpoint import Checkpointer
 from jaxgan.training.log import Log
+from jaxgan.training.replicas import check_replicas
 
 EARLY_SAMPLES = (0, 50, 200)
 """Steps at which a new run draws a grid beside its schedule's, since people look early."""
@@ -58,6 +59,9 @@ class AfterSave(Protocol):
     def __call__(self, workdir: pathlib.Path, state: GanState) -> Mapping[str, float]:
         """Returns numbers for the log."""
 
+    def is_done(self, workdir: pathlib.Path, step: int) -> bool:
+        """Returns whether it was done with the state of a step already."""
+
     def best(self, workdir: pathlib.Path, steps: Collection[int]) -> int | None:
         """Returns which of the steps on disk stays, whatever its age."""
 
@@ -80,7 +84,7 @@ class Record:
         schedule: Schedule,
         seed: int,
         settings: Mapping[str, Any],
-        rows: Rows | None = None,
+        rows: Rows | Translations | None = None,
         after_save: AfterSave | None = None,
         dataset: Dataset | None = None,
     ) -> None:
@@ -91,7 +95,7 @@ class Record:
         self._log: Log | None = None
         if workdir is None:
             return
-        self._workdir = from_process_0(lambda: addresses.to_write(workdir))
+        self._workdir = workdirs.to_write(workdir)
         self._dataset = dataset
         from_process_0(lambda: workdirs.check(self._workdir, settings, dataset))
         self._was_there = self._workdir.exists()
@@ -174,29 +178,68 @@ class Record:
         Args:
           step: finished steps.
           state: after them.
-          last: whether the run ends here, so that all is due.
+          last: whether the run is complete, so that all is due.
           grown: whether a stage ends here, so that a checkpoint is due.
-          stopping: whether somebody waits for the end, so that nothing is done after the save.
+          stopping: whether a signal ends it here: a checkpoint is due, and nothing is measured,
+            since somebody waits for the end; `catch_up` does it later.
 
         Returns:
           Whether time passed that was not the training's.
         """
-        often = self._schedule
-        evaluated = self._after_save and (last or step % often.evaluate_every == 0)
-        sampled = last or often.samples(step)
+        sampled, evaluated = self._due(step, last)
         # The save first: who sent the signal may not wait for a picture.
-        if last or grown or evaluated or step % often.checkpoint_every == 0:
+        regular = step % self._schedule.checkpoint_every == 0
+        if last or stopping or grown or evaluated or regular:
             self.save(step, state)
         if sampled:
             self.sample(step, state)
         if evaluated and not stopping:
             self.after_save(step, state)
-        return bool(sampled or evaluated)
+        return sampled or evaluated
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Appends a line to the log."""
+    def _due(self, step: int, last: bool) -> tuple[bool, bool]:
+        """Whether a grid and an evaluation are due after `step` steps."""
+        sampled = last or self._schedule.samples(step)
+        if self._after_save is None:
+            return sampled, False
+        return sampled, last or step % self._schedule.evaluate_every == 0
+
+    def catch_up(self, step: int, state: GanState, *, last: bool = False) -> None:
+        """Leaves what `write` would have left after the checkpoint of a step, but for a kill or a
+        signal; what is there stays as it is. A collective call.
+
+        Args:
+          step: that of the checkpoint, from which the run goes on.
+          state: after it.
+          last: whether the run is complete.
+        """
+        if self._workdir is not None:
+            from_process_0(lambda: self._catch_up(step, state, last))
+
+    def _catch_up(self, step, state, last):
+        sampled, evaluated = self._due(step, last)
+        # Of the grid and the curves, the grid is written last.
+        sampled = sampled and not self._grid_path(step).exists()
+        evaluated = evaluated and not self._after_save.is_done(self._workdir, step)
+        if (sampled or evaluated) and self._log is None:
+            self.begin(step)
+        if sampled:
+            self.sample(step, state)
+        if evaluated:
+            self.after_save(step, state)
+
+    def _grid_path(self, step):
+        return self._workdir / "samples" / f"step_{step:08d}.png"
+
+    def metrics(self, step: int, values: Mapping[str, float], stopped: int | None = None) -> None:
+        """Appends a line to the log; `stopped` is the signal because of which there is one."""
         if self._log is not None:
-            self._log.metrics(step, values)
+            self._log.metrics(step, values, {} if stopped is None else {"stopped": stopped})
+
+    def interrupted(self) -> dict[str, float]:
+        """Returns what the terms of the updates were in the line that a signal left at the end of
+        the log, if the run goes on from there: since the regular line before it."""
+        return {} if self._log is None else self._log.interrupted
 
     def sample(self, step: int, state: GanState) -> None:
         """Draws the grid of fixed latents, and the curves; a full disk is a warning."""
@@ -205,9 +248,9 @@ class Record:
         variables = generator_variables(state)
         grid = self._grid(step, variables)
         try:
-            pictures.save_image(self._workdir / "samples" / f"step_{step:08d}.png", grid)
-            self._log.image(step, "samples", grid)
             curves.curves(self._workdir / "metrics.jsonl", self._workdir / "curves.png")
+            pictures.save_image(self._grid_path(step), grid)
+            self._log.image(step, "samples", grid)
         except OSError as error:
             logging.warning("samples of step %d are lost: %s", step, error)
         self._put_up()
@@ -217,14 +260,12 @@ class Record:
         drawn = functools.partial(draw, gan, variables, seed=self._seed, step=step)
         if self._rows is None:
             return pictures.grid(pictures.enlarged(drawn(self._schedule.num_samples)))
-        label = self._rows.label
-        images = pictures.enlarged(drawn(len(label), label=label))
-        grid = pictures.grid(images, self._rows.columns)
-        return pictures.captioned(grid, self._rows.captions)
+        return self._rows.sheet(drawn)
 
     def save(self, step: int, state: GanState) -> None:
         """Saves a checkpoint in the background."""
         if self._checkpointer is not None:
+            check_replicas(step, state)
             if self._log is not None:
                 self._put_up()  # first, so that a step at an address has its lines
             self._checkpointer.save(step, state)
@@ -251,6 +292,10 @@ class Record:
         """Returns the step of the last checkpoint, once it is on disk; None if there is none."""
         self.finish()
         return None if self._checkpointer is None else max(self._checkpointer.steps(), default=None)
+
+    def end(self) -> None:
+        """As `finish`, on all processes: none leaves while process 0 has something to do."""
+        from_process_0(self.finish)
 
     def finish(self) -> None:
         """Waits until everything is on disk."""

@@ -21,12 +21,13 @@ from absl import logging
 
 from jaxgan import devices
 from jaxgan.bars import bar
-from jaxgan.core import AXIS, Array, Gan, GanState, PyTree, init_state
+from jaxgan.core import AXIS, Gan, GanState, PyTree, init_state
 from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.errors import UsageError
 from jaxgan.stages import Stages, images_drawn
 from jaxgan.step import end_step, update_step
 from jaxgan.training.check import check_batches, examples
+from jaxgan.training.explosion import Explosion
 from jaxgan.training.loop import Program, iterate, repeat_key, shown_rows
 from jaxgan.training.progress import Clock, Compiling
 from jaxgan.training.record import AfterSave, Record, Schedule
@@ -156,7 +157,7 @@ def sweep(
       UsageError: if the Gan grows, there are several processes, memory does not hold the members,
         or a workdir holds something else.
       CheckpointError: if a workdir cannot be written, or another run is using it.
-      Stopped: after SIGTERM or SIGINT, when the states have been saved.
+      Stopped: after SIGTERM, SIGINT or SIGHUP, when the states have been saved.
     """
     stages = members[0].stages
     if len(stages) > 1:
@@ -178,6 +179,9 @@ def sweep(
         first = 0 if state is None else int(state.step)
         results = [Result(member.name, first, {}, False) for member in members]
         if first >= steps:
+            for number, record in enumerate(records):
+                if first == steps > 0:
+                    record.catch_up(first, _member(state, number), last=True)
             return results
         start = images_drawn(stages, first)
         data = _batches(members, dataset, batch_size, start, flip)
@@ -189,12 +193,12 @@ def sweep(
             record.begin(first)
         state = _first(make, members) if state is None else state
         state = jax.device_put(state, _places(len(members)))
-        if first == 0:
-            for number, record in enumerate(records):
-                record.sample(0, _member(state, number))
+        for number, record in enumerate(records):
+            (record.catch_up if first else record.sample)(first, _member(state, number))
         shown_bar = stack.enter_context(bar(steps, "step", shown=progress, initial=first))
         clock = Clock(stages, first)
-        latest: dict[str, Array] = {}
+        explosions = [Explosion(member.name) for member in members]
+        latest: dict[str, Any] = _interrupted(records)
         iterations = iterate(stages[0].gan, program, state, data, [m.seed for m in members])
         pause = schedule.pause(first, steps)
         for step, state, metrics in iterations:  # noqa: B020
@@ -204,22 +208,24 @@ def sweep(
                 clock.pause(step)
             latest |= metrics
             shown_bar.update()
-            last = step >= steps or stop.requested is not None
+            stopping = stop.reached()
+            last = step >= steps or stopping
             if not last and step < pause:
                 continue
             pause = schedule.pause(step, steps)
             stop.saving = last
-            if last or step % schedule.log_every == 0:
+            regular = step >= steps or step % schedule.log_every == 0
+            if regular or stopping:
                 values = {name: np.asarray(value) for name, value in latest.items()}
                 results = _logged(results, step, values | clock.measure(step), schedule.max_skipped)
                 latest = {}
             for number, (record, result) in enumerate(zip(records, results, strict=True)):
                 if not result.failed:
                     if result.step == step:
-                        record.metrics(step, result.metrics)
-                    record.write(
-                        step, _member(state, number), last=last, stopping=stop.requested is not None
-                    )
+                        explosions[number](step, result.metrics)
+                        record.metrics(step, result.metrics, None if regular else stop.requested)
+                    mine = _member(state, number)
+                    record.write(step, mine, last=step >= steps, stopping=stopping)
             clock.pause(step)
             if last or all(result.failed for result in results):
                 break
@@ -253,6 +259,13 @@ def _restored(records, members) -> GanState | None:
     states = [record.restore(max(shared)) for record in records]
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *states)
     return stacked.replace(step=states[0].step)
+
+
+def _interrupted(records):
+    """The terms [members] of the line that a signal left, if the sweep goes on from there."""
+    terms = [record.interrupted() for record in records]
+    shared = set.intersection(*map(set, terms))
+    return {name: np.array([mine[name] for mine in terms]) for name in shared}
 
 
 def _member(state: GanState, number: int) -> GanState:

@@ -10,11 +10,13 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
-from jaxgan import addresses, files
+from jaxgan import addresses, files, processes
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError
+from jaxgan.processes import from_process_0
 from jaxgan.training import integrity
 
 MAY_CHANGE = (
@@ -42,6 +44,9 @@ MAY_CHANGE = (
 )
 """Settings that may differ between a run and its resumption; so may those that start with them."""
 
+MAY_DIFFER = ("command", "data.data_dir", "data.tags", "versions.python")
+"""Settings that may differ between the processes of one run."""
+
 EARLIER = {
     "augment": "none",
     "precision": "float32",
@@ -63,6 +68,16 @@ _KINDS: dict[str, type] = {
 
 _LEFT = re.compile(r"config\.json\.tmp|\.config\.json\.\w+|checkpoints(/\.lock)?")
 """What a run that was killed before it had begun may have left in its folder."""
+
+
+def to_write(place: str | pathlib.Path) -> pathlib.Path:
+    """Returns `addresses.to_write` of process 0; a collective call."""
+    return pathlib.Path(from_process_0(lambda: str(addresses.to_write(place))))
+
+
+def to_read(place: str | pathlib.Path) -> pathlib.Path:
+    """Returns `addresses.to_read` of process 0; a collective call."""
+    return pathlib.Path(from_process_0(lambda: str(addresses.to_read(place))))
 
 
 def read(workdir: str | pathlib.Path) -> dict[str, Any]:
@@ -113,6 +128,27 @@ def check(
             f"{addresses.shown(workdir)} exists and is not a workdir: it has no config.json; "
             "choose another --workdir, or empty this one"
         )
+
+
+def check_alike(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError, on all processes of a run, unless all have the same settings.
+
+    A collective call.
+    """
+    if jax.process_count() == 1:
+        return
+    first, *others = processes.gather(dict(settings))
+    for number, other in enumerate(others, 1):
+        different = [
+            f"{name} is {_show(ours)} on process 0 and {_show(theirs)} on process {number}"
+            for name, ours, theirs in _differences("", first, other)
+            if name not in MAY_DIFFER
+        ]
+        if different:
+            raise UsageError(
+                f"the processes of a run need the same flags, pictures and versions: "
+                f"{'; '.join(different)}"
+            )
 
 
 def write(workdir: str | pathlib.Path, settings: Mapping[str, Any]) -> None:

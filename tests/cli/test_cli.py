@@ -185,6 +185,7 @@ def test_a_training_in_two_parts_ends_with_the_same_bits(trained, tmp_path):
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_an_augmented_run_goes_on_as_one_and_can_be_drawn_from(tmp_path):
     workdir = tmp_path / "run"
     arguments = [*TINY, f"--workdir={workdir}", "--augment=ada"]
@@ -753,6 +754,7 @@ def test_other_pictures_than_the_training_s_are_refused(pictures, tmp_path):
     assert "are not those of the training" in refused.err
 
 
+@pytest.mark.slow
 def test_bfloat16_and_accumulated_gradients_are_settings_of_a_run(tmp_path):
     flags = (*TINY, "--batch_size=16", f"--workdir={tmp_path}/run")
     halves = ("--precision=bfloat16", "--gradient_accumulation=2")

@@ -27,7 +27,7 @@ from jaxgan.evaluation.networks import classifier, torch_file
 from jaxgan.evaluation.protocol import Protocol
 from jaxgan.runs.run import open_run
 from jaxgan.sampling import pictures
-from jaxgan.sampling.project import read_target
+from jaxgan.sampling.given import read_picture
 from jaxgan.training import curves
 from jaxgan.training import workdir as workdirs
 
@@ -354,7 +354,7 @@ def test_every_kind_of_npz_is_read(tmp_path):
 
 def test_a_pipe_is_neither_weights_nor_a_picture(tmp_path):
     os.mkfifo(tmp_path / "x")
-    for read in (classifier.load, torch_file.read_state, lambda path: read_target(path, 8, 3)):
+    for read in (classifier.load, torch_file.read_state, lambda path: read_picture(path, 8, 3)):
         with pytest.raises(UsageError, match="x cannot be read: it is no regular file"):
             read(tmp_path / "x")
 
@@ -364,7 +364,7 @@ def test_a_picture_to_project_may_be_no_other_format(tmp_path):
     Image.new("RGB", (16, 16)).save(file, "EPS")
     (tmp_path / "x.png").write_bytes(file.getvalue())
     with pytest.raises(UsageError, match="x.png is not a picture: no known kind"):
-        read_target(tmp_path / "x.png", 8, 3)
+        read_picture(tmp_path / "x.png", 8, 3)
 
 
 # Answers from the network.

@@ -282,6 +282,7 @@ def _go_on(workdir):
     assert resumed.status == 0, resumed.err
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing(unbroken, tmp_path):
     assert _interrupt(signal.SIGKILL, 5, tmp_path / "run").status == -signal.SIGKILL
     _go_on(tmp_path / "run")
@@ -339,6 +340,7 @@ def test_a_kill_before_the_first_step_is_no_obstacle(leftovers, unbroken, tmp_pa
     assert json.loads((workdir / "config.json").read_text())["model"] == "gan"
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_another_number_of_devices_goes_on(unbroken, tmp_path):
     workdir = tmp_path / "run"
     stopped = _interrupt(signal.SIGTERM, 2, workdir, devices=1)
@@ -375,7 +377,9 @@ def _signals_at(monkeypatch, method, *numbers):
     monkeypatch.setattr(*method, sending)
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
 def test_one_signal_saves(number, status, unbroken, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         _signals_at(patched, (Log, "metrics"), number)
@@ -617,6 +621,7 @@ def test_a_compile_cache_that_cannot_be_written_is_said_once(tmp_path, caplog):
     assert caplog.text.count("compiled programs cannot be kept in") == 1
 
 
+@pytest.mark.slow
 def test_an_old_run_on_files_goes_on_as_it_began(tmp_path):
     (tmp_path / "pictures").mkdir()
     for number in range(9):

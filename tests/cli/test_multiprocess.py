@@ -2,7 +2,9 @@
 
 import contextlib
 import shutil
+import signal
 import socket
+import time
 
 import numpy as np
 import pytest
@@ -13,8 +15,11 @@ from jaxgan import files
 RUN = (*TINY, "--steps=4", "--checkpoint_every=2")
 
 
-def _both(*arguments, script="train", second=(), **environment) -> list[Result]:
-    """Runs a training in two processes of one device each; `second` are flags of process 1."""
+def _both(*arguments, script="train", second=(), during=None, **environment) -> list[Result]:
+    """Runs a training in two processes of one device each; `second` are flags of process 1.
+
+    `during` is given the processes while they run.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -34,6 +39,8 @@ def _both(*arguments, script="train", second=(), **environment) -> list[Result]:
             )
             for number in range(2)
         ]
+        if during is not None:
+            during(processes)
         return [finish(process) for process in processes]
 
 
@@ -104,5 +111,67 @@ def test_a_process_that_fails_takes_the_other_with_it(process, tmp_path):
     script = tmp_path / "failing.py"
     script.write_text(FAILING_LOADER.format(process=process, experiments=str(EXPERIMENTS)))
     results = _both(*RUN, "--steps=1000000", f"--workdir={tmp_path}/run", script=script)
-    assert all(result.status != 0 for result in results)
-    assert "the disk is gone" in results[process].err
+    assert [result.status for result in results] == [1, 1]
+    assert "OSError: the disk is gone" in results[process].err
+    other = results[1 - process].err
+    assert f"error: process {process} has ended: OSError: the disk is gone; the same comm" in other
+    assert "Traceback" not in other
+
+
+def _until_logged(workdir, steps, processes):
+    path = workdir / "metrics.jsonl"
+    while not path.exists() or path.read_bytes().count(b"\n") < steps:
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_is_killed_takes_the_other_with_it(victim, tmp_path):
+    def kills(processes):
+        _until_logged(tmp_path / "run", 3, processes)
+        processes[victim].kill()
+
+    flags = (*RUN, "--steps=1000000", f"--workdir={tmp_path}/run")
+    other = _both(*flags, during=kills)[1 - victim]
+    assert other.status in (1, -signal.SIGABRT)  # JAX aborts where its coordinator is gone
+    assert f"error: process {victim} has ended: it was killed, or its machine is gone" in other.err
+    assert victim == 0 or other.status == 1
+    assert victim == 0 or "Traceback" not in other.err
+
+
+@pytest.mark.slow
+def test_processes_with_other_flags_end_before_the_first_step(tmp_path):
+    rate = "--set=learning_rate=0.1"
+    for process in _both(*RUN, f"--workdir={tmp_path}/run", second=[rate]):
+        assert process.status == 1, process.err
+        assert "config.learning_rate is 0.0002 on process 0 and 0.1 on process 1" in process.err
+        assert "Traceback" not in process.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_saves_once_and_ends_all_at_one_step(tmp_path):
+    workdir, unbroken = tmp_path / "run", tmp_path / "unbroken"
+    for number, victim, statuses in (
+        (signal.SIGTERM, 1, [143, 143]),
+        (signal.SIGINT, 0, [130, 143]),
+        (signal.SIGHUP, 1, [143, 129]),
+    ):
+
+        def sends(processes, number=number, victim=victim):
+            lines = len(files.read_json_lines(workdir / "metrics.jsonl"))
+            _until_logged(workdir, lines + 3, processes)
+            processes[victim].send_signal(number)
+
+        flags = (*RUN, "--steps=1000000", "--checkpoint_every=1000000", "--keep=9")
+        ended = _both(*flags, f"--workdir={workdir}", during=sends)
+        assert [process.status for process in ended] == statuses, ended
+        assert "Traceback" not in ended[0].err + ended[1].err
+    saved = sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*"))
+    assert len(saved) == 3
+    steps = [line["step"] for line in files.read_json_lines(workdir / "metrics.jsonl")]
+    assert steps == list(range(1, saved[-1] + 1))
+    whole = _both(*RUN, f"--steps={saved[-1]}", f"--workdir={unbroken}")
+    assert [process.status for process in whole] == [0, 0]
+    assert_same_bits(checkpoint(workdir), checkpoint(unbroken))

@@ -381,6 +381,25 @@ def test_what_real_pictures_reach_is_found_once(monkeypatch):
     assert again.findings == first.findings and len(first.findings) > 5
 
 
+def test_an_evaluation_that_a_kill_left_out_is_made_later(tmp_path):
+    class Killed(Scripted):
+        def __call__(self, state):
+            if int(state.step) == 4:
+                raise KeyboardInterrupt
+            return super().__call__(state)
+
+    values = {2: 5.0, 4: 1.0, 6: 3.0}
+    for steps, later in ((4, [4]), (6, [4, 6])):
+        with pytest.raises(KeyboardInterrupt):
+            _train(tmp_path / str(steps), steps, Trusting(Killed(values)))
+        again = Scripted(values)
+        _train(tmp_path / str(steps), steps, Trusting(again))
+        assert again.steps == later
+        _train(tmp_path / str(steps), steps, Trusting(again))
+        assert again.steps == later  # and no second time
+        assert [entry.step for entry in history.read(tmp_path / str(steps))] == [2, *later]
+
+
 def test_without_a_finite_number_no_checkpoint_is_the_best(tmp_path):
     _train(tmp_path, 4, Trusting(Scripted({2: float("nan"), 4: float("inf")})))
     assert _steps(tmp_path) == [4]

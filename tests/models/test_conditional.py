@@ -25,7 +25,7 @@ KEYS = jax.random.split(jax.random.key(SEED), 4)
 
 IMAGE = jnp.asarray(CLASSES.images[:4], jnp.float32) / 128 - 1
 STYLES = {"stylegan", "stylegan2"}  # small weights would hide a style
-CLASSIFIERS = {"acgan", "improved", "progan"}  # their discriminators name the label
+CLASSIFIERS = {"acgan", "improved", "progan", "stargan"}  # their discriminators name the label
 
 
 class Small(NamedTuple):
@@ -38,7 +38,7 @@ class Small(NamedTuple):
 
 def _play(gan, variables, label, latent, image, keys=KEYS):
     context = Context(jnp.int32(0), keys, {}, train=False)
-    batch = {"index": jnp.arange(4), "label": label, "latent": latent}
+    batch = {"index": jnp.arange(4), "label": label, "latent": latent, "image": image}
     fake, _ = gan.generate(variables["generator"], batch, context)
     return fake.image, gan.score(variables["discriminator"], image, label, context)[0].source
 
@@ -67,7 +67,7 @@ def test_which_models_take_labels():
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_the_label_matters_to_both_players(name):
     gan, _, play = _small(name)
-    latent = gan.latent(KEYS)
+    latent = gan.latent(KEYS) if gan.latent else None
     one, other = (play(jnp.eye(4)[jnp.full(4, k)], latent, IMAGE, KEYS) for k in (0, 1))
     assert (np.abs(one[0] - other[0]).max((1, 2, 3)) > 1e-6).all()
     if name not in CLASSIFIERS:
@@ -77,11 +77,13 @@ def test_the_label_matters_to_both_players(name):
 @pytest.mark.parametrize("name", CONDITIONAL)
 def test_permuting_a_batch_permutes_what_comes_out(name):
     gan, _, play = _small(name)
-    latent = gan.latent(KEYS)
+    latent = gan.latent(KEYS) if gan.latent else None
     # An order that keeps groups of two together.
     label, order = jnp.eye(4), jnp.array([3, 2, 1, 0])
     examples = (label, latent, IMAGE, KEYS)
-    straight, mixed = play(*examples), play(*(x[order] for x in examples))
+    straight, mixed = (
+        play(*each) for each in (examples, jax.tree.map(lambda x: x[order], examples))
+    )
     for a, b in zip(straight, mixed, strict=True):
         np.testing.assert_allclose(a[order], b, rtol=1e-4, atol=1e-5)
 
@@ -90,7 +92,7 @@ def test_permuting_a_batch_permutes_what_comes_out(name):
 def test_a_tag_alone_is_as_the_class(name):
     by_class, variables, _ = _small(name)
     by_tag = grown(MODELS[name].make(TAGS, small_config(name), Plan(8, 4)))
-    latent = by_class.latent(KEYS)
+    latent = by_class.latent(KEYS) if by_class.latent else None
     first, second = (
         jax.jit(functools.partial(_play, gan)).lower(variables, jnp.eye(4), latent, IMAGE).as_text()
         for gan in (by_class, by_tag)
@@ -109,7 +111,7 @@ def test_labels_are_left_out_when_asked(name):
     assert not plain.conditional
 
 
-@pytest.mark.parametrize("name", ["cgan", "acgan", "improved"])
+@pytest.mark.parametrize("name", ["cgan", "acgan", "improved", "stargan"])
 def test_labels_must_be_there(name):
     module = MODELS[name]
     with pytest.raises(DataError, match="has none; labeled ones are"):

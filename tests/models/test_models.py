@@ -15,7 +15,7 @@ import pytest
 from helpers import SEED, grown, noise_images, on_host, recorded, small_config, small_model
 
 from jaxgan import devices
-from jaxgan.core import Context, Gan, Plan, example_keys
+from jaxgan.core import Context, Gan, Plan, example_keys, normalize
 from jaxgan.data import DataSpec, batches
 from jaxgan.errors import UsageError
 from jaxgan.models import MODELS
@@ -26,11 +26,13 @@ from jaxgan.training.loop import init, iterate
 BATCH, STEPS = 8, 3
 DATA, TINY = (noise_images(20, size=size, channels=3, classes=3) for size in (16, 8))
 # Models of many layers, half of which are left at 8 px: they compile sooner.
-DEEP = {"acgan", "sagan", "progan", "stylegan", "stylegan2", "r3gan"}
+DEEP = {"acgan", "sagan", "progan", "stylegan", "stylegan2", "r3gan", "stargan"}
 # And what a field turns into other networks or another objective.
 PLAYED = {name: (name, {}) for name in MODELS} | {
     "sagan of the port": ("sagan", {"residual": False, "hinge": False, "penalty": 10.0})
 }
+# Those whose layers and terms others have, too: only `make test-all` plays them.
+LIKE_ANOTHER = {"wgan", "acgan", "progan", "stylegan"}
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
@@ -49,7 +51,8 @@ class Played(NamedTuple):
 
 def _params():
     for name, model in PLAYED.items():
-        yield pytest.param(model, marks=[] if name in MODELS else [pytest.mark.slow])
+        often = name in MODELS and name not in LIKE_ANOTHER
+        yield pytest.param(model, marks=[] if often else [pytest.mark.slow])
 
 
 @pytest.fixture(scope="module", params=_params(), ids=PLAYED)
@@ -154,13 +157,15 @@ def test_a_players_loss_is_the_sum_that_its_first_update_minimizes(played):
 
 def test_pictures_have_their_shape_and_range(played):
     label = DATA.labels[:5] if played.gan.conditional else None
+    given = (TINY if played.size == 8 else DATA).images[:5]
+    image = given if played.gan.targets else None
     variables = generator_variables(played.last)
-    images = draw(played.gan, variables, 5, label=label, batch_size=4)
+    images = draw(played.gan, variables, 5, label=label, image=image, batch_size=4)
     assert images.shape == (5, played.size, played.size, 3) and images.dtype == np.uint8
     context = Context(jnp.int32(0), jax.random.split(jax.random.key(0), 4), {}, train=False)
     variables = played.last.variables["generator"]
     loud = jax.tree.map(lambda x: 100 * x, variables)
-    batch = {"index": jnp.arange(4), "label": DATA.labels[:4]}
+    batch = {"index": jnp.arange(4), "label": DATA.labels[:4], "image": normalize(given[:4])}
     use = jax.jit(lambda variables: played.gan.generate(variables, batch, context))
     for tree in (variables, loud):
         fake, stats = use(tree)
@@ -178,12 +183,13 @@ def _shapes(name, size, channels, names=(), **changes):
     kind = "class" if names else None
     gan = grown(module.make(DataSpec("data", size, channels, kind, names), config, Plan(64, 1)))
     label = jnp.zeros((16, len(names))) if names else None
+    given = jnp.zeros((16, size, size, channels))
     variables = jax.eval_shape(gan.init, jax.random.key(0))
     keys = jax.eval_shape(example_keys, jax.random.key(0), jnp.arange(16))
     context = Context(jnp.int32(0), keys, {}, train=False)
 
     def play(variables, keys):
-        batch = {"index": jnp.arange(16), "label": label}
+        batch = {"index": jnp.arange(16), "label": label, "image": given}
         fake, _ = gan.generate(variables["generator"], batch, context._replace(rng=keys))
         scores, _ = gan.score(
             variables["discriminator"], fake.image, label, context._replace(rng=keys)
@@ -195,6 +201,7 @@ def _shapes(name, size, channels, names=(), **changes):
 
 # Models that double from 4 px on, and take no other sides.
 POWERS_OF_TWO = {"progan", "stylegan", "stylegan2"}
+PATCHES = {"stargan"}  # their discriminators score each patch
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -205,7 +212,8 @@ def test_shapes_at_the_usual_sizes(name, size, channels):
             _shapes(name, size, channels)
         size = 16
     _, image, source = _shapes(name, size, channels, ("a", "b", "c"))
-    assert image.shape == (16, size, size, channels) and source.shape == (16,)
+    assert image.shape == (16, size, size, channels)
+    assert source.shape[0] == 16 and source.ndim == (3 if name in PATCHES else 1)
 
 
 @pytest.mark.parametrize("name", ["dcgan", "wgan", "wgan_gp"])

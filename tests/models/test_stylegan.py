@@ -5,6 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from helpers import SEED, share_mixed
 
 from jaxgan.core import Context, Plan, example_keys, init_state
@@ -47,6 +48,7 @@ def _play(gan, variables, step, image, train=True):
     return play(variables, image)
 
 
+@pytest.mark.slow
 def test_growing_preserves_what_both_players_do():
     small, large = STAGES
     assert [stage[1:] for stage in STAGES] == [(8, 8, 0), (16, 8, 2)]
@@ -82,6 +84,7 @@ def test_growing_preserves_what_both_players_do():
     np.testing.assert_allclose(made, whole, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_nine_of_ten_examples_are_mixed():
     # As many as in the paper, table 2.
     config = dataclasses.replace(CONFIG, conditional=False, start_size=16)

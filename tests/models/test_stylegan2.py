@@ -30,7 +30,7 @@ def _on_one_device(function):
     )
 
 
-@pytest.mark.parametrize("conditional", [False, True])
+@pytest.mark.parametrize("conditional", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_networks_and_penalties_are_those_of_pytorch(conditional):
     gan, variables, latent, image, label, keys = _drawn(conditional)
     terms = {name: term for update in gan.updates for name, (_, term) in update.objective.items()}

@@ -9,9 +9,15 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from stored import evaluation, layers, models, networks
+from stored import evaluation, layers, models, networks, stargan
 
-MAKERS = {**layers.MAKERS, **evaluation.MAKERS, **models.MAKERS, **networks.MAKERS}
+MAKERS = {
+    **layers.MAKERS,
+    **evaluation.MAKERS,
+    **models.MAKERS,
+    **networks.MAKERS,
+    **stargan.MAKERS,
+}
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or MAKERS:

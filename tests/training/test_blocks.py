@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import DISCRIMINATOR, GENERATOR, SEED, TOY, noise_images, on_host, small_model
+from helpers import DISCRIMINATOR, GENERATOR, SEED, TOY, noise_images, on_host
 
 from jaxgan import files, penalties
-from jaxgan.core import Stage, Update
+from jaxgan.core import Fake, Stage, Update
 from jaxgan.training import blocks as device_loop
 from jaxgan.training.blocks import blocks
 from jaxgan.training.loop import NonFiniteError, init, train
@@ -92,10 +92,16 @@ def test_pictures_that_are_sent_are_those_that_lie_there(whole, monkeypatch):
 
 
 def test_labels_come_along():
-    data = noise_images(12, size=8, channels=1, classes=3)
-    gan = small_model("cgan", data)
-    gan = gan._replace(optimizers=dict.fromkeys(gan.optimizers, optax.sgd(0.1)))
-    run = {"gan": gan, "data": data, "steps": 3}
+    def generate(variables, batch, context):
+        fake, stats = TOY.generate(variables, batch, context)
+        return Fake(fake.image, batch["label"]), stats
+
+    def score(variables, image, label, context):
+        scores, stats = TOY.score(variables, image, label, context)
+        return scores._replace(source=scores.source * (1 + label[:, 1])), stats
+
+    data = noise_images(12, size=2, channels=1, classes=3)
+    run = {"gan": TOY._replace(generate=generate, score=score), "data": data, "steps": 3}
     (here, _), (sent, _) = _blocks([], **run), _blocks([], resident=False, **run)
     chex.assert_trees_all_equal(sent, here)
     chex.assert_trees_all_close(here, _train(**run), rtol=1e-4, atol=1e-6)

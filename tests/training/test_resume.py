@@ -27,6 +27,8 @@ from jaxgan import files, penalties
 from jaxgan.core import Update
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError
+from jaxgan.sampling import pictures
+from jaxgan.training import curves
 from jaxgan.training.checkpoint import Checkpointer
 from jaxgan.training.finetune import start_from
 from jaxgan.training.loop import NonFiniteError, train
@@ -88,16 +90,74 @@ def unbroken(tmp_path_factory):
     return _train(workdir, 4), workdir
 
 
-@pytest.mark.parametrize("stops", [(2,), (1, 3)])
-def test_four_steps_are_two_and_two(tmp_path, unbroken, stops):
+def test_four_steps_are_one_two_and_one(tmp_path, unbroken):
     workdir, (expected, whole) = tmp_path / "run", unbroken
-    for steps in stops:
+    for steps in (1, 3):
         assert _train(workdir, steps).step == steps
     chex.assert_trees_all_equal(_train(workdir, 4), expected)
     assert _metrics(workdir) == _metrics(whole)
     assert [line["images"] for line in _metrics(workdir)] == [24, 48, 72, 96]
     name = "samples/step_00000004.png"
     assert (workdir / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_signal_leaves_one_marked_line_and_the_rest_as_it_would_be(tmp_path, monkeypatch):
+    schedule = SCHEDULE._replace(log_every=3, sample_every=2)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    expected = _train(whole, 6, schedule=schedule)
+    write = Record.write
+
+    def sending(self, step, *arguments, **settings):
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return write(self, step, *arguments, **settings)
+
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(Record, "write", sending)
+        _train(parts, 6, schedule=schedule)
+    assert [line["step"] for line in _metrics(parts)] == [3, 5]
+    chex.assert_trees_all_equal(_train(parts, 6, schedule=schedule), expected)
+    marked = [line for line in _metrics(parts) if "stopped" in line]
+    assert [(line["step"], line["stopped"]) for line in marked] == [(5, signal.SIGTERM)]
+    # The line of step 6 has the lazy term of step 4, too.
+    assert [line for line in _metrics(parts) if line not in marked] == _metrics(whole)
+    grids = [
+        {p.name: p.read_bytes() for p in (run / "samples").iterdir()} for run in (whole, parts)
+    ]
+    assert grids[0] == grids[1]
+
+
+@pytest.mark.parametrize("steps", [4, 6])
+@pytest.mark.parametrize("lost", ["curves", "save_image"])
+def test_what_a_kill_left_out_after_the_save_is_drawn_later(lost, steps, tmp_path, monkeypatch):
+    schedule = SCHEDULE._replace(checkpoint_every=2, sample_every=2)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    _train(whole, steps, schedule=schedule)
+    save, module = Record.save, curves if lost == "curves" else pictures
+    draws = getattr(module, lost)
+
+    def killed(*arguments):
+        if (parts / "checkpoints" / "4").exists():
+            raise KeyboardInterrupt
+        draws(*arguments)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module, lost, killed)
+        patched.setattr(Record, "save", lambda self, *given: (save(self, *given), self.finish()))
+        _train(parts, steps, schedule=schedule)
+    assert not (parts / "samples" / "step_00000004.png").exists()
+    _train(parts, steps, schedule=schedule)
+    for path in [*(whole / "samples").iterdir()]:
+        assert (parts / "samples" / path.name).read_bytes() == path.read_bytes()
+    assert (parts / "curves.png").exists()
+    # Then there is nothing to do.
+    before = contents(parts)
+    _train(parts, steps, schedule=schedule)
+    assert contents(parts) == before
+
+
+def contents(folder):
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name != ".lock"}
 
 
 def test_a_line_has_the_lazy_terms_that_ran_since_the_one_before(tmp_path, unbroken):
@@ -132,6 +192,7 @@ def test_a_finished_run_is_left_alone(unbroken):
     assert after.keys() == before.keys() and changed <= {".lock"}
 
 
+@pytest.mark.slow
 def test_a_dcgan_on_flipped_pictures_resumes_exactly(tmp_path):
     data = noise_images(20, size=16, channels=3)
     gan = small_model("dcgan", data, BATCH)._replace(ema=lambda step: 0.9)
