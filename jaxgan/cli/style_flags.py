@@ -82,7 +82,7 @@ def given_w() -> list[np.ndarray]:
     for name in FLAGS.w or ():
         try:
             w = files.read_npz(pathlib.Path(name).expanduser())["w"].astype(np.float32)
-            found += w.reshape(-1, *w.shape[-2:])
+            found.extend(w.reshape(-1, *w.shape[-2:]))
         except OSError as error:
             raise UsageError(f"--w={name} cannot be read: {error.strerror or error}") from None
         except (files.DamagedFile, KeyError, ValueError) as error:
