@@ -2,7 +2,7 @@
 PYTHON ?= python3
 IN = .venv/bin/python
 
-.PHONY: .venv demo test test-all fuzz audit check docs bench results clean
+.PHONY: .venv demo test test-all test-targets fuzz audit check docs bench results clean
 
 .venv: .venv/installed
 
@@ -25,6 +25,13 @@ test: .venv
 # With the compiler's usual optimization, which `make test` does without.
 test-all: .venv
 	XLA_FLAGS= $(IN) -m pytest -n 2 --dist worksteal
+
+# What compiles for TPUs and GPUs that are not here. The compilers lie beside .venv: were libtpu in it,
+# JAX would look for a TPU at every start.
+test-targets: .venv
+	$(IN) -m pip install -q --disable-pip-version-check -c constraints.txt --no-deps --upgrade \
+	  --target .cache/targets libtpu jax-cuda12-plugin jax-cuda12-pjrt
+	XLA_FLAGS= PYTHONPATH=.cache/targets $(IN) -m pytest tests/training/test_targets.py
 
 # All cases of damaged files, of which `make test` tries a few, and of kills, which take hours.
 # JAXGAN_FUZZ=2000:4000 tries those of these numbers.

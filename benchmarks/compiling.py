@@ -25,7 +25,7 @@ from jaxgan import devices
 from jaxgan.core import Gan, Plan, init_state
 from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.models import MODELS
-from jaxgan.stages import gan_at
+from jaxgan.stages import as_stages, gan_at
 from jaxgan.training import loop as train
 
 flags.DEFINE_list("models", ["stylegan2"], "Which models, on unlabeled RGB images.")
@@ -55,7 +55,7 @@ def rows(model: str, size: int) -> list[list[str]]:
     module = MODELS[model]
     spec = DataSpec("none", size, 3, None, ())
     made = module.make(spec, module.Config(), Plan(FLAGS.batch_size, 1_000_000))
-    gan = gan_at(made, 1_000_000)
+    gan = gan_at(as_stages(made, size, FLAGS.batch_size), 1_000_000)
     black = Dataset(spec, np.zeros((FLAGS.batch_size, size, size, 3), np.uint8), None, "none")
     batch = next(batches(black, seed=0, batch_size=FLAGS.batch_size))
     cold, cached = compile_all(gan, batch), compile_all(gan, batch)

@@ -17,7 +17,9 @@ from jaxgan import devices
 from jaxgan.core import Plan, images_drawn
 from jaxgan.data import Dataset, DataSpec, batches
 from jaxgan.models import MODELS
+from jaxgan.precision import with_precision
 from jaxgan.stages import as_stages, gan_at
+from jaxgan.training import blocks
 from jaxgan.training import loop as train
 
 flags.DEFINE_integer("threads", 2, "CPU cores, the same for all.", lower_bound=1)
@@ -91,18 +93,23 @@ def noise_labels(row: Row, count: int) -> np.ndarray | None:
     return np.eye(row.labels, dtype=np.float32)[chosen]
 
 
-def ours(row: Row, images: np.ndarray) -> Side:
-    """jaxgan's training loop on images [N, H, W, C] uint8."""
+def ours(row: Row, images: np.ndarray, precision: str = "float32", length: int = 0) -> Side:
+    """jaxgan's training loop on images [N, H, W, C] uint8.
+
+    With a `length` the device runs blocks of so many cycles, in place of the host.
+    """
     names = tuple(map(str, range(row.labels)))
     spec = DataSpec("noise", row.size, row.channels, row.label_kind, names, True)
     labels = noise_labels(row, len(images))
     made = MODELS[row.model].make(spec, row.config(), Plan(row.batch_size, 1_000_000))
     gan = gan_at(as_stages(made, row.size, row.batch_size), 1_000_000)
+    gan = with_precision(gan, precision)
     dataset = Dataset(spec, images, labels, "noise")
+    if length:
+        return _in_blocks(row, gan, dataset, length)
     data = batches(dataset, seed=0, batch_size=row.batch_size, place=devices.shard)
     state = train.init(gan, 0)
-    params = [variables["params"] for variables in state.variables.values()]
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
+    parameters = _count(state)
     iterations = train.iterate(gan, train.compile_program(gan), state, data, 0)
     before = None
 
@@ -117,6 +124,36 @@ def ours(row: Row, images: np.ndarray) -> Side:
         jax.block_until_ready(state)
 
     return Side(run, parameters, images_drawn(gan, row.batch_size, row.cycle))
+
+
+def _in_blocks(row, gan, dataset, length):
+    count, state = row.cycle * length, train.init(gan, 0)
+    parameters = _count(state)
+    iterations = blocks.blocks(
+        gan,
+        state,
+        dataset,
+        batch_size=row.batch_size,
+        seed=0,
+        flip=False,
+        start=0,
+        pause=lambda step: step + count,
+        length=count,
+    )
+
+    def run(blocks: int) -> None:
+        for _ in range(blocks):
+            _, state, metrics = next(iterations)
+        if int(metrics["skipped"]):
+            raise RuntimeError("an update was undone: the measurement is void")
+        jax.block_until_ready(state)
+
+    return Side(run, parameters, images_drawn(gan, row.batch_size, count))
+
+
+def _count(state):
+    params = [variables["params"] for variables in state.variables.values()]
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def measure(sides: Sequence[Side]) -> tuple[list[list[float]], float]:

@@ -79,8 +79,10 @@ ROWS = {
 }
 
 
-def theirs(row: Row, images: np.ndarray) -> Side:
-    """PyTorch's training on images [N, H, W, C] uint8."""
+def theirs(
+    row: Row, images: np.ndarray, precision: str = "float32", compiled: bool = False
+) -> Side:
+    """PyTorch's training on images [N, H, W, C] uint8, eager or by `torch.compile`."""
     config = row.config()
     channels_last = FLAGS.channels_last
     if channels_last is None:
@@ -106,9 +108,14 @@ def theirs(row: Row, images: np.ndarray) -> Side:
             row.model, networks, config, pictures, labels, row.batch_size, setting
         )
 
+    for network in networks if compiled else ():
+        network.compile()
+    half = torch.autocast(_device(), torch.bfloat16, enabled=precision == "bfloat16")
+
     def run(count: int) -> None:
         for _ in range(count * row.cycle):
-            loss = step()
+            with half:
+                loss = step()
         if not loss.isfinite():  # waits for the device, too
             raise RuntimeError("PyTorch's loss is not finite: the measurement is void")
 
@@ -142,7 +149,8 @@ def _device() -> str:
     return "cuda" if jax.default_backend() == "gpu" else "cpu"
 
 
-def _set_up() -> None:
+def set_up() -> None:
+    """Prepares both libraries."""
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leaves PyTorch GPU memory
     prepare()
     torch.set_num_threads(FLAGS.threads)
@@ -159,7 +167,7 @@ def main(argv: Sequence[str]) -> None:
     unknown = [name for name in FLAGS.rows if name not in ROWS]
     if unknown:
         raise app.UsageError(f"unknown rows {', '.join(unknown)}; there are {', '.join(ROWS)}")
-    _set_up()
+    set_up()
     rows = []
     for name in FLAGS.rows or ROWS:
         rows.append(compare(name))

@@ -10,13 +10,16 @@ import ctypes
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 
 from jaxgan.core import AXIS, PyTree
 from jaxgan.errors import UsageError
+
+DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops=true --xla_gpu_autotune_level=0"
+"""Flags of XLA: sums in a fixed order, and no choice of kernels by measuring them."""
 
 # From glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
@@ -27,16 +30,17 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
-def check_divisible(batch_size: int, micro_batches: int = 1) -> None:
+def check_divisible(batch_size: int, micro_batches: int = 1, count: int | None = None) -> None:
     """Raises UsageError unless every device gets the same number of examples, for every one of the
-    pieces in which it looks at them."""
+    pieces in which it looks at them; `count` is of devices that are not this run's."""
     if micro_batches < 1:
         raise UsageError(f"gradients are averaged over at least 1 micro-batch, not {micro_batches}")
-    devices = jax.device_count() * micro_batches
+    count = count or jax.device_count()
+    devices = count * micro_batches
     if batch_size <= 0 or batch_size % devices:
         below, above = batch_size // devices * devices, -(-batch_size // devices) * devices
         near = f"{below} or {above}" if below > 0 else f"{max(above, devices)}"
-        among = f"{jax.device_count()} devices"
+        among = f"{count} devices"
         among += f" and {micro_batches} micro-batches" if micro_batches > 1 else ""
         raise UsageError(
             f"a batch of {batch_size} cannot be divided among {among}; try --batch_size={near}"
@@ -49,22 +53,27 @@ def process_part(batch_size: int) -> slice:
     return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
 
 
-def pmap(step: Callable) -> Callable:
+def pmap(step: Callable, on: Sequence[jax.Device] | None = None) -> Callable:
     """Compiles (state, batch, rng) -> (state, metrics) over all devices.
 
     State, key and results are replicated, the batch comes from `shard`, the old state's buffers
-    are given away.
+    are given away. `on` names other devices, which need not be there if nothing is called.
     """
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0, None), out_axes=None, donate_argnums=0)
+    return _pmap(step, (None, 0, None), on)
 
 
-def pmap_block(run: Callable, resident: bool) -> Callable:
+def pmap_block(run: Callable, resident: bool, on: Sequence[jax.Device] | None = None) -> Callable:
     """Compiles (state, feed, index, data, count, rng) -> (state, metrics) over all devices.
 
     As `pmap` does it; feed and index come split, and so do the data unless they are resident.
     """
     axes = (None, 0, 0, None if resident else 0, None, None)
-    return jax.pmap(run, axis_name=AXIS, in_axes=axes, out_axes=None, donate_argnums=0)
+    return _pmap(run, axes, on)
+
+
+def _pmap(function, axes, on):
+    about = {"axis_name": AXIS, "in_axes": axes, "out_axes": None, "devices": on}
+    return jax.pmap(function, **about, donate_argnums=0)
 
 
 def replicated_jit(function: Callable) -> Callable:
@@ -72,8 +81,8 @@ def replicated_jit(function: Callable) -> Callable:
     return jax.jit(function, donate_argnums=0)
 
 
-def _everywhere():
-    mesh = jax.sharding.Mesh(np.array(jax.devices()), (AXIS,))
+def _everywhere(on=None):
+    mesh = jax.sharding.Mesh(np.array(on or jax.devices()), (AXIS,))
     return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
@@ -83,6 +92,13 @@ def replicate(tree: PyTree) -> PyTree:
     Without it the second call of a step would compile again.
     """
     return jax.device_put(tree, _everywhere())
+
+
+def shapes(tree: PyTree, on: Sequence[jax.Device] | None = None) -> PyTree:
+    """Returns the shapes of a tree, as of arrays that `replicate` copies; `on` names devices that
+    are not this run's."""
+    place = _everywhere(on)
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), tree)
 
 
 def shard(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
@@ -127,6 +143,22 @@ def spreading(size: int | None) -> jax.sharding.Sharding:
     return _here((AXIS,) if even else ())
 
 
+def be_deterministic() -> None:
+    """Lets GPUs compute the same bits every time; must come before anything asks for devices."""
+    given = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{given} {DETERMINISTIC}".strip()
+
+
+def check_deterministic() -> None:
+    """Raises UsageError if there are GPUs here that may compute other bits every time."""
+    given = os.environ.get("XLA_FLAGS", "").split()
+    if jax.devices()[0].platform == "gpu" and not {*DETERMINISTIC.split()} <= {*given}:
+        raise UsageError(
+            "--deterministic must be known before JAX starts; begin with "
+            "os.environ['XLA_FLAGS'] = jaxgan.devices.DETERMINISTIC"
+        )
+
+
 def memory() -> int:
     """Returns how many bytes a device of this process may take; on a CPU, devices share."""
     stats = jax.local_devices()[0].memory_stats() or {}
@@ -137,6 +169,13 @@ def memory() -> int:
     if container.exists() and (text := container.read_text().strip()).isdecimal():
         limits.append(int(text))
     return min(limits) // jax.local_device_count()
+
+
+def bytes_of(compiled: jax.stages.Compiled) -> int:
+    """Returns how many bytes of a device's memory a program takes while it runs."""
+    memory = compiled.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
+    return held + memory.output_size_in_bytes - memory.alias_size_in_bytes
 
 
 def keep_freed_memory() -> bool:

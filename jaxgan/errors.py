@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 _FLAG = re.compile(r"--(?:set[ =](?P<field>\w+)|(?P<name>[a-z][a-z_]*))(?:=(?P<value>[^\s,;)]+))?")
-_SWITCHES = ("skip_corrupt", "flip")
+_SWITCHES = ("skip_corrupt", "flip", "deterministic")
 _speaks_flags = False
 
 

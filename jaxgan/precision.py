@@ -1,4 +1,4 @@
-"""Computing in bfloat16: a wrapper Gan -> Gan.
+"""Computing in bfloat16, a wrapper Gan -> Gan; and how exactly float32 is multiplied.
 
 Layers compute in the dtype of their inputs, with weights, statistics and sums in float32; so it is
 enough to hand latents, pictures and labels over in bfloat16, and to take pictures and scores back
@@ -7,13 +7,18 @@ in float32. bfloat16 has float32's range: no loss needs to be scaled.
 
 from __future__ import annotations
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 
 from jaxgan.core import Context, Gan, Style
-from jaxgan.errors import UsageError
+from jaxgan.errors import UsageError, unknown
 
 PRECISIONS = ("float32", "bfloat16")
+MATMUL_PRECISIONS = ("default", "high", "highest")
+"""Of products and convolutions of float32. The default is the device's: one pass in bfloat16 on a
+TPU, TF32 on a GPU, all bits on a CPU. "high" is three passes or TF32, "highest" all bits."""
 
 
 def with_precision(gan: Gan, precision: str) -> Gan:
@@ -25,6 +30,20 @@ def with_precision(gan: Gan, precision: str) -> Gan:
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision!r} must be one of {', '.join(PRECISIONS)}")
     return gan if precision == "float32" else _in_bfloat16(gan)
+
+
+def multiplying(precision: str) -> contextlib.AbstractContextManager:
+    """Within it, what is traced multiplies float32 in one of `MATMUL_PRECISIONS`.
+
+    Raises:
+      UsageError: if the precision is another.
+    """
+    if precision not in MATMUL_PRECISIONS:
+        raise unknown("matmul_precision", precision, MATMUL_PRECISIONS)
+    # The default may be set in the environment, JAX_DEFAULT_MATMUL_PRECISION.
+    if precision == "default":
+        return contextlib.nullcontext()
+    return jax.default_matmul_precision(precision)
 
 
 def _in_bfloat16(gan: Gan) -> Gan:

@@ -32,9 +32,10 @@ def _play_round(gan, player, variables, state, batch, rng):
     on_real, d_stats = gan.score(
         d, batch["image"], batch.get("label"), judged._replace(refresh=player == "discriminator")
     )
-    on_fake, d_stats = gan.score(
-        {**d, **d_stats}, fake.image, fake.label, judged._replace(rng=on_fake_keys)
-    )
+    # Statistics that will not be kept must not tie the passes together: a generator's update that
+    # does not look at real images is then without D's pass on them.
+    judge = {**d, **d_stats} if player == "discriminator" else d
+    on_fake, d_stats = gan.score(judge, fake.image, fake.label, judged._replace(rng=on_fake_keys))
 
     view = View(
         batch,

@@ -274,6 +274,22 @@ def test_a_run_ends_alike_on_one_two_and_four_devices(tmp_path):
         chex.assert_trees_all_close(leaves, jax.tree.leaves(four), **CLOSE)
 
 
+# GPUs that compute the same bits
+
+
+def test_a_gpu_must_have_been_told_to_be_deterministic(monkeypatch):
+    class Gpu:
+        platform = "gpu"
+
+    monkeypatch.setattr(jax, "devices", lambda: [Gpu()])
+    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=there")
+    with pytest.raises(UsageError, match="XLA_FLAGS"):
+        devices.check_deterministic()
+    devices.be_deterministic()
+    assert os.environ["XLA_FLAGS"].startswith("--xla_dump_to=there --xla_gpu")
+    devices.check_deterministic()
+
+
 # Clusters
 
 

@@ -1,5 +1,7 @@
 """bfloat16: which numbers are in it, and that training goes on."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +9,13 @@ import pytest
 from flax import linen as nn
 from helpers import TOY, first_state, noise_images, small_model, virtual
 
-from jaxgan.core import Context, example_keys, normalize
+from jaxgan.core import AXIS, Context, example_keys, normalize
+from jaxgan.data import DataSpec
 from jaxgan.errors import UsageError
 from jaxgan.models import MODELS
-from jaxgan.precision import with_precision
+from jaxgan.precision import multiplying, with_precision
+from jaxgan.step import update_step
+from jaxgan.training.check import examples
 
 SIZE = {"improved": 14}
 
@@ -79,3 +84,21 @@ def test_float32_is_the_gan_itself_and_others_are_refused():
     assert with_precision(TOY, "float32") is TOY
     with pytest.raises(UsageError, match="precision 'float16' must be one of float32, bfloat16"):
         with_precision(TOY, "float16")
+
+
+@pytest.mark.parametrize(("precision", "said"), [("default", "DEFAULT"), ("highest", "HIGHEST")])
+def test_products_of_an_update_multiply_as_was_asked(precision, said):
+    gan = _model("dcgan")[1]
+    state = jax.eval_shape(lambda: first_state(gan))
+    batch = examples(DataSpec("noise", 16, 3, "class", tuple("abcd")), 8)
+    step = jax.vmap(update_step(gan, 0), in_axes=(None, 0, None), out_axes=None, axis_name=AXIS)
+    with multiplying(precision):
+        text = jax.jit(step).lower(state, batch, jax.random.key(0)).as_text()
+    found = re.findall(r"precision_config = \[#stablehlo<precision (\w+)>", text)
+    found += re.findall(r"precision = \[(\w+), \w+\]", text)
+    assert found and {*found} == {said}
+
+
+def test_an_unknown_way_to_multiply_is_refused():
+    with pytest.raises(UsageError, match="valid: default, high, highest"):
+        multiplying("float32")

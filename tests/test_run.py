@@ -180,6 +180,7 @@ def test_a_function_of_the_plan_sees_the_run(tmp_path):
         ({"config": {"width": 3}}, "unknown field 'width'"),
         ({"precision": "half"}, "unknown precision 'half'"),
         ({"schedule": "gpu"}, "unknown schedule 'gpu'"),
+        ({"matmul_precision": "float32"}, "unknown matmul_precision 'float32'"),
         ({"metrics": ["fidd"]}, "unknown metric 'fidd'"),
         ({"batch_size": 7}, "batch of 7 cannot be divided"),
     ],

@@ -229,7 +229,7 @@ def test_every_stages_batch_must_be_divisible_among_the_devices():
 
 
 def test_a_dry_run_shows_the_stages_that_are_reached():
-    lines = dry_run(STAGES, DATA, 6, SEED).splitlines()
+    lines = [*dry_run(STAGES, DATA, 6, SEED)]
     heads = [line for line in lines if line.startswith("stage")]
     assert heads == [
         "stage 1 of 4: 1 px, batch 8, steps 0 to 3",
@@ -239,6 +239,5 @@ def test_a_dry_run_shows_the_stages_that_are_reached():
     assert sum(" s/kimg on " in line for line in lines) == 3
     assert lines[-1].startswith("6 steps take about")
     assert not any(
-        line.startswith("stage")
-        for line in dry_run(as_stages(TOY, 2, 8), DATA, 1, SEED).splitlines()
+        line.startswith("stage") for line in dry_run(as_stages(TOY, 2, 8), DATA, 1, SEED)
     )

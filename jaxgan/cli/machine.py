@@ -143,15 +143,20 @@ def _hushed() -> Iterator[None]:
         sys.unraisablehook = before
 
 
-def start_machine() -> None:
-    """Applies the flags of the machine; must come before anything that asks for a device."""
+def start_machine(compiles_only: bool = False) -> None:
+    """Applies the flags of the machine; must come before anything that asks for a device.
+
+    Where programs are compiled for other devices only, those that are here are left alone.
+    """
     if not FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
         logging.get_absl_handler().setFormatter(_Plain())
         logging.get_absl_handler().addFilter(_is_for_people)
         # Of damage that Pillow can live with it warns picture by picture.
         warnings.filterwarnings("ignore", module=r"PIL\.")
-    if FLAGS.compilation_cache:
+    if compiles_only:  # the cache keeps no programs of devices that are not here
+        jax.config.update("jax_platforms", "cpu")
+    elif FLAGS.compilation_cache:
         compiled.keep_compiled(FLAGS.compilation_cache)
     devices.keep_freed_memory()
     _join(processes.cluster())

@@ -18,13 +18,14 @@ from jaxgan import addresses, devices
 from jaxgan.augment import AUGMENTATIONS
 from jaxgan.cli import data_flags, features, machine, words
 from jaxgan.cli.overrides import override
+from jaxgan.errors import UsageError
 from jaxgan.models import MODELS
-from jaxgan.precision import PRECISIONS
+from jaxgan.precision import MATMUL_PRECISIONS, PRECISIONS, multiplying
 from jaxgan.processes import from_process_0
 from jaxgan.runs import readers, settings
 from jaxgan.runs import sweep as sweeping
 from jaxgan.runs.train import SCHEDULES, Options, begin, left_out, prepare
-from jaxgan.training import loggers
+from jaxgan.training import loggers, targets
 from jaxgan.training import workdir as workdirs
 from jaxgan.training.dry_run import dry_run
 from jaxgan.training.loggers import LOGGERS
@@ -79,6 +80,18 @@ def define_flags() -> None:
         PRECISIONS,
         "Of the networks; weights, statistics and losses keep 32 bits.",
     )
+    flags.DEFINE_enum(
+        "matmul_precision",
+        "default",
+        MATMUL_PRECISIONS,
+        "How float32 is multiplied. The default is the device's own: bfloat16 on TPUs, TF32 on "
+        "GPUs, all bits on CPUs, which highest asks for everywhere.",
+    )
+    flags.DEFINE_bool(
+        "deterministic",
+        False,
+        "Let GPUs compute the same bits every time, as TPUs and CPUs do; slower.",
+    )
     flags.DEFINE_integer(
         "gradient_accumulation",
         1,
@@ -101,6 +114,12 @@ def define_flags() -> None:
         "for each combination, trained side by side in one program, in folders of --workdir.",
     )
     flags.DEFINE_bool("dry_run", False, "Show size, cost and time of the run; write nothing.")
+    flags.DEFINE_string(
+        "target",
+        None,
+        "With --dry_run: devices that need not be here, if a compiler for them is: "
+        f"{targets.NAMES}.",
+    )
     flags.DEFINE_string("init_from", None, "Begin with the weights of this workdir (fine-tuning).")
     flags.DEFINE_integer("log_every", 100, "Steps between two lines of metrics.", lower_bound=1)
     flags.DEFINE_integer("sample_every", 1000, "Steps between two sample grids.", lower_bound=1)
@@ -129,8 +148,19 @@ def define_flags() -> None:
 
 def main(argv: Sequence[str]) -> None:
     with machine.started(argv):
-        machine.start_machine()
+        _check_together()
+        if FLAGS.deterministic:
+            devices.be_deterministic()
+        machine.start_machine(compiles_only=FLAGS.target is not None)
         run()
+
+
+def _check_together() -> None:
+    """Raises UsageError for flags that do not go together."""
+    if FLAGS.target is not None and not FLAGS.dry_run:
+        raise UsageError("--target compiles for other devices and does not train; add --dry_run")
+    if FLAGS.sweep and FLAGS.dry_run:
+        raise UsageError("--dry_run is of one run; leave out --sweep")
 
 
 def run() -> None:
@@ -139,6 +169,7 @@ def run() -> None:
     config = override(settings.named(FLAGS.model).Config(), FLAGS.set)
     options = Options(**{field.name: FLAGS[field.name].value for field in fields(Options)})
     axes = sweeping.parse(FLAGS.sweep, config)
+    target = None if FLAGS.target is None else targets.find(FLAGS.target)
     settings.check_augmentation(options.augment)
     readers.metric_names(options.metrics)
     loggers.check(options.logger)
@@ -158,11 +189,20 @@ def run() -> None:
     if note is not None and devices.is_main():
         print(f"note: {note}")
     if FLAGS.dry_run:
-        table = dry_run(
-            prepared.stages, dataset, prepared.steps, options.seed, options.gradient_accumulation
+        lines = dry_run(
+            prepared.stages,
+            dataset,
+            prepared.steps,
+            options.seed,
+            options.gradient_accumulation,
+            # No target is a CPU.
+            on_device=prepared.on_device if target is None else options.schedule != "host",
+            target=target,
         )
-        if devices.is_main():
-            print(table)
+        with multiplying(options.matmul_precision):
+            for line in lines:
+                if devices.is_main():
+                    print(line, flush=True)
         return
 
     def begins(state):

@@ -57,6 +57,8 @@ def ending(workdir: pathlib.Path, steps: int) -> str:
         lines.append(f"samples: {addresses.shown(samples)}")
     if step > steps:
         lines.append(f"{shown} is at step {step} already, --steps={steps} is behind it")
+    elif steps == 0:
+        lines.append("--steps=0: nothing was trained, and nothing written")
     elif step == steps:
         lines.append(f"complete: {_command('sample')} --workdir={shown} --out=grid.png draws")
     else:

@@ -14,6 +14,7 @@ from jaxgan.core import Gan, Plan
 from jaxgan.data import Dataset
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation import history
+from jaxgan.precision import multiplying
 from jaxgan.runs import settings as described
 from jaxgan.runs.train import Options, evaluation, prepare, schedule_of
 from jaxgan.training import curves
@@ -135,17 +136,18 @@ def sweep(
             )
             for member in members
         ]
-    results = train_side_by_side(
-        make,
-        members,
-        dataset,
-        batch_size=options.batch_size,
-        steps=members[0].settings["steps"],
-        flip=options.flip,
-        micro_batches=options.gradient_accumulation,
-        schedule=schedule_of(options),
-        progress=progress,
-    )
+    with multiplying(options.matmul_precision):
+        results = train_side_by_side(
+            make,
+            members,
+            dataset,
+            batch_size=options.batch_size,
+            steps=members[0].settings["steps"],
+            flip=options.flip,
+            micro_batches=options.gradient_accumulation,
+            schedule=schedule_of(options),
+            progress=progress,
+        )
     drawn = addresses.mirror(workdir) / "sweep.png"
     drawn.parent.mkdir(parents=True, exist_ok=True)
     curves.together({member.name: member.workdir / "metrics.jsonl" for member in members}, drawn)

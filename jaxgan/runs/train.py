@@ -19,6 +19,7 @@ from jaxgan.data import Dataset, default_cache_dir
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.after_save import EvaluateSaved
 from jaxgan.evaluation.findings import Judge
+from jaxgan.precision import multiplying
 from jaxgan.processes import from_process_0
 from jaxgan.runs import readers
 from jaxgan.runs import settings as described
@@ -47,6 +48,11 @@ class Options:
     """Whether to mirror pictures at random."""
     precision: str = "float32"
     """Of the networks, "float32" or "bfloat16"; weights, statistics and losses keep 32 bits."""
+    matmul_precision: str = "default"
+    """How float32 is multiplied: "default" as the device does, "high" or "highest"."""
+    deterministic: bool = False
+    """Whether a GPU computes the same bits every time, and is slower. From Python the environment
+    must say so, too, before JAX starts."""
     augment: str = "none"
     """What the discriminator's pictures go through: "none", "diffaug" or "ada"."""
     gradient_accumulation: int = 1
@@ -136,6 +142,9 @@ def prepare(
         augment=options.augment,
     )
     devices.check_divisible(options.batch_size, options.gradient_accumulation)
+    multiplying(options.matmul_precision)
+    if options.deterministic:
+        devices.check_deterministic()
     readers.metric_names(options.metrics)
     loggers.check(options.logger)
     steps = _steps(make, options, len(dataset))
@@ -148,6 +157,8 @@ def prepare(
         "data": described.about_pictures(dataset, options.num_samples) | {"flip": options.flip},
         "batch_size": options.batch_size,
         "precision": options.precision,
+        "matmul_precision": options.matmul_precision,
+        "deterministic": options.deterministic,
         "gradient_accumulation": options.gradient_accumulation,
         "schedule": schedule,
         "seed": options.seed,
@@ -192,26 +203,28 @@ def begin(
         inputs = readers.inputs_of(dataset, say=say).images
     if options.init_from:
         start = functools.partial(finetune.start_from, options.init_from, settings=settings)
-    return loop.train(
-        stages,
-        dataset,
-        batch_size=options.batch_size,
-        steps=steps,
-        seed=options.seed,
-        flip=options.flip,
-        micro_batches=options.gradient_accumulation,
-        on_device=on_device,
-        workdir=workdir,
-        schedule=schedule_of(options),
-        settings=settings,
-        start=start,
-        after_save=evaluation(stages, dataset, options, settings, progress)
-        if options.evaluate_every
-        else None,
-        begins=begins,
-        inputs=inputs,
-        progress=progress,
-    )
+    after_save = None
+    if options.evaluate_every:
+        after_save = evaluation(stages, dataset, options, settings, progress)
+    with multiplying(options.matmul_precision):
+        return loop.train(
+            stages,
+            dataset,
+            batch_size=options.batch_size,
+            steps=steps,
+            seed=options.seed,
+            flip=options.flip,
+            micro_batches=options.gradient_accumulation,
+            on_device=on_device,
+            workdir=workdir,
+            schedule=schedule_of(options),
+            settings=settings,
+            start=start,
+            after_save=after_save,
+            begins=begins,
+            inputs=inputs,
+            progress=progress,
+        )
 
 
 def schedule_of(options: Options) -> Schedule:

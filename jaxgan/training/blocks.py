@@ -12,9 +12,10 @@ convolutions inside of loops on one thread.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -146,18 +147,19 @@ class _Layout(NamedTuple):
         else:
             example = rows[..., None, None] * size + np.arange(size)
             example = np.broadcast_to(example, (*rows.shape, local, size))
-            data = {"image": self.dataset.images, "label": self.dataset.labels}
             room = self.most * rows.shape[1] * size
-            data = {n: self._sent(x, chosen, room) for n, x in data.items() if x is not None}
+            data = {n: self._sent(x, chosen, room) for n, x in _data(self.dataset).items()}
         mirrored = self._split(np.stack(coins).reshape(chosen.shape)[rows]) if self.flip else None
         return Feed(self._split(example.astype(np.int32)), mirrored), data, start
 
-    def room(self) -> int:
-        """Returns how many iterations of pictures may be sent at once."""
-        drawn = sum(update.repeat for update in self._drawing()) * self.batch_size
-        return max(
-            1, STREAMED_BYTES * jax.device_count() // (drawn * self.dataset.images[0].nbytes)
-        )
+    def room(self, count: int) -> int:
+        """Returns how many iterations of pictures may be sent to `count` devices at once."""
+        drawn = self.draws() * self.batch_size
+        return max(1, STREAMED_BYTES * count // (drawn * self.dataset.images[0].nbytes))
+
+    def draws(self) -> int:
+        """Returns how many draws an iteration has room for."""
+        return sum(update.repeat for update in self._drawing())
 
     def _drawing(self):
         return [u for number, u in enumerate(self.gan.updates) if draws(self.gan, number)]
@@ -213,11 +215,9 @@ def blocks(
         resident = _bytes(dataset) <= RESIDENT_SHARE * devices.memory()
     layout = _Layout(gan, dataset, batch_size, seed, flip, resident, length or MOST)
     if not resident:
-        layout = layout._replace(most=min(layout.most, layout.room()))
+        layout = layout._replace(most=min(layout.most, layout.room(jax.device_count())))
     run = devices.pmap_block(iterations(gan, micro_batches), resident)
-    data = {"image": dataset.images, "label": dataset.labels}
-    data = {name: x for name, x in data.items() if x is not None}
-    data = devices.replicate(data) if resident else None
+    data = devices.replicate(_data(dataset)) if resident else None
     index = np.arange(batch_size, dtype=np.int32)[devices.process_part(batch_size)]
     index = devices.shard({"index": index})["index"]
     _, key = jax.random.split(jax.random.key(seed))
@@ -240,6 +240,49 @@ def blocks(
         yield step, state, _of_due(gan, metrics, now)
 
 
+def lower(
+    gan: Gan,
+    state: GanState,
+    dataset: Dataset,
+    *,
+    batch_size: int,
+    memory: int,
+    micro_batches: int = 1,
+    on: Sequence[jax.Device] | None = None,
+) -> jax.stages.Lowered:
+    """Lowers the program of a block, as `blocks` runs it; allocates nothing.
+
+    Args:
+      gan: the method.
+      state: its shapes.
+      dataset: the pictures.
+      batch_size: over all devices.
+      memory: bytes a device, which say where the pictures lie.
+      micro_batches: in how many pieces a device looks at its part of a batch.
+      on: devices that are not this run's.
+    """
+    count, local = (len(on),) * 2 if on else (jax.device_count(), jax.local_device_count())
+    resident = _bytes(dataset) <= RESIDENT_SHARE * memory
+    layout = _Layout(gan, dataset, batch_size, 0, False, resident, MOST)
+    if not resident:
+        layout = layout._replace(most=min(MOST, layout.room(count)))
+    shape = (local, layout.most, layout.draws(), batch_size // count)
+    feed, index, key = jax.eval_shape(
+        lambda: (
+            Feed(jnp.zeros(shape, jnp.int32), None),
+            jnp.zeros((shape[0], shape[-1]), jnp.int32),
+            jax.random.key(0),
+        )
+    )
+    sent = (local, math.prod(shape[1:]))
+    data = {
+        name: jax.ShapeDtypeStruct(x.shape if resident else (*sent, *x.shape[1:]), x.dtype)
+        for name, x in _data(dataset).items()
+    }
+    run: Any = devices.pmap_block(iterations(gan, micro_batches), resident, on)
+    return run.lower(state, feed, index, data, np.int32(1), key)
+
+
 def _of_due(gan, metrics, steps):
     """The metrics without those of lazy updates none of which ran in these steps."""
     idle, ran, players = set(), set(), set()
@@ -251,8 +294,13 @@ def _of_due(gan, metrics, steps):
     return {name: value for name, value in metrics.items() if name not in idle - ran}
 
 
+def _data(dataset):
+    data = {"image": dataset.images, "label": dataset.labels}
+    return {name: x for name, x in data.items() if x is not None}
+
+
 def _bytes(dataset):
-    return dataset.images.nbytes + (0 if dataset.labels is None else dataset.labels.nbytes)
+    return sum(x.nbytes for x in _data(dataset).values())
 
 
 class _Pace:

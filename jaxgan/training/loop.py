@@ -55,10 +55,13 @@ class Program(NamedTuple):
     whole: Callable | None = None
 
 
-def compile_program(gan: Gan, micro_batches: int = 1) -> Program:
+def compile_program(
+    gan: Gan, micro_batches: int = 1, on: Sequence[jax.Device] | None = None
+) -> Program:
     """Returns the program of a Gan; compilation happens at the first call of each step.
 
-    `micro_batches` is in how many pieces a device looks at its part of a batch.
+    `micro_batches` is in how many pieces a device looks at its part of a batch, `on` names devices
+    that are not this run's.
     """
     steps = [update_step(gan, number, micro_batches) for number in range(len(gan.updates))]
     end = end_step(gan)
@@ -72,9 +75,9 @@ def compile_program(gan: Gan, micro_batches: int = 1) -> Program:
 
     alike = all(update.every == update.repeat == 1 and not update.fresh for update in gan.updates)
     return Program(
-        tuple(map(devices.pmap, steps)),
+        tuple(devices.pmap(step, on) for step in steps),
         devices.replicated_jit(end),
-        devices.pmap(whole) if alike else None,
+        devices.pmap(whole, on) if alike else None,
     )
 
 

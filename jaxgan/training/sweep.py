@@ -327,16 +327,10 @@ def _compiled(make, members, data, micro_batches):
     state = jax.eval_shape(functools.partial(_first, make, members))
     batch, keys = next(data), repeat_key([member.seed for member in members], 0)
     updates = [step.lower(state, batch, keys).compile() for step in program.updates]
-    needed, memory = max(map(_bytes_of, updates)), devices.memory()
+    needed, memory = max(map(devices.bytes_of, updates)), devices.memory()
     if needed > memory:
         raise UsageError(
             f"{count} members need {needed / 1e9:.3g} GB, this machine has {memory / 1e9:.3g} a "
             f"device; {int(count * memory / needed)} fit"
         )
     return Program(tuple(updates), program.end), itertools.chain([batch], data)
-
-
-def _bytes_of(compiled):
-    memory = compiled.memory_analysis()
-    held = memory.argument_size_in_bytes + memory.temp_size_in_bytes
-    return held + memory.output_size_in_bytes - memory.alias_size_in_bytes

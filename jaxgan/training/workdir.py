@@ -50,6 +50,8 @@ MAY_DIFFER = ("command", "data.data_dir", "data.tags", "versions.python")
 EARLIER = {
     "augment": "none",
     "precision": "float32",
+    "matmul_precision": "default",
+    "deterministic": False,
     "gradient_accumulation": 1,
     "schedule": "host",
 }

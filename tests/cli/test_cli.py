@@ -23,7 +23,7 @@ from commands import (
 from conftest import ROOT
 from PIL import Image
 
-from jaxgan import data, devices, files
+from jaxgan import data, devices, files, processes
 from jaxgan.cli.overrides import override
 from jaxgan.core import Gan, Plan
 from jaxgan.data import DataSpec
@@ -827,17 +827,29 @@ def test_the_devices_schedule_is_kept(tmp_path):
     assert refused.status == 1 and "schedule was device and is now host" in refused.err
 
 
+def test_how_a_run_multiplies_is_kept(tmp_path):
+    first = ["train", *TINY, f"--workdir={tmp_path}/run"]
+    assert run(*first, "--steps=1", "--matmul_precision=highest", "--deterministic").status == 0
+    settings = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert settings["matmul_precision"] == "highest" and settings["deterministic"] is True
+    refused = run(*first, "--steps=2")
+    assert refused.status == 1
+    assert "matmul_precision was highest and is now default" in refused.err
+    assert "deterministic was true and is now false" in refused.err
+
+
 # The machine.
 
 
 def test_a_cluster_is_joined_without_a_flag(tmp_path, monkeypatch):
     joined = []
-    monkeypatch.setattr(devices, "initialize", lambda *where: joined.append(where))
+    monkeypatch.setattr(processes, "initialize", lambda *where: joined.append(where))
     assert "process 0 of" not in run("train", *TINY, "--steps=0", f"--workdir={tmp_path}/a").out
-    monkeypatch.setattr(devices, "cluster", lambda: "Slurm")
+    monkeypatch.setattr(processes, "cluster", lambda: "Slurm")
     told = run("train", *TINY, "--steps=0", f"--workdir={tmp_path}/b")
-    assert joined == [(None, None, None)]
-    assert told.out.startswith("process 0 of 1 (Slurm)\n")
+    assert joined == [(None, None, None, 120)]
+    nothing = "--steps=0: nothing was trained, and nothing written"
+    assert told.out == f"process 0 of 1 (Slurm)\n{nothing}\n"
 
 
 def test_warnings_are_sentences(tmp_path):

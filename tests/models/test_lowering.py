@@ -14,6 +14,8 @@ from jaxgan.stages import as_stages
 from jaxgan.step import update_step
 
 BATCH, SIZE = 4, 16
+# Whose generator sees real images, or is compared with them.
+REAL = ("improved", "r3gan", "stargan")
 DATA = noise_images(8, SIZE, 3, classes=3)
 
 
@@ -49,6 +51,8 @@ def _check(name, stage):
         for platform, text in texts.items():
             where = f"{name}, update {number}, {platform}"
             assert "f64" not in text, where
+            if stage.gan.updates[number].player == "generator" and name not in REAL:
+                assert "ui8" not in text, f"{where}: looks at real images"
             assert not set(re.findall(r"custom_call @(\w+)", text)), where
             convs = re.findall(r"stablehlo\.convolution.* : \(tensor<\S*x(\w+)>, ", text)
             assert {"bf16"} >= set(convs), where

@@ -101,7 +101,8 @@ def test_a_run_resumes_exactly_and_both_schedules_agree(tmp_path):
         return train(gan, dataset, batch_size=8, steps=steps, schedule=schedule, **options)
 
     unbroken = trained(4)
-    trained(2, workdir=tmp_path)
+    halfway = trained(2, workdir=tmp_path)
+    # Not after more steps: where rounding turns the sign of a difference, so does its slope.
+    on_device = trained(2, on_device=True)
+    chex.assert_trees_all_close(on_device.variables, halfway.variables, rtol=1e-3, atol=1e-5)
     chex.assert_trees_all_equal(trained(4, workdir=tmp_path), unbroken)
-    on_device = trained(4, on_device=True)
-    chex.assert_trees_all_close(on_device.variables, unbroken.variables, rtol=1e-3, atol=1e-5)
