@@ -24,6 +24,8 @@ PyTree = Any
 Batch = Mapping[str, Array]
 """`image` [B, H, W, C] (voxels [B, D, H, W, 1]), uint8 on arrival and float32 in [-1, 1] inside;
 `label` [B, K] float32, one-hot for classes, multi-hot for tags, absent if unlabeled;
+`labeled` [B, H, W, C], only where few images have labels: those that `label` belongs to, while
+nothing is known of `image`;
 `index` [B] int32, the example's number within the global batch;
 `mirrored` [B] bool, which images are to be mirrored before anything looks at them, absent if none;
 `latent` [B, Z], only where the caller chooses the latents instead of having them drawn;
@@ -212,11 +214,18 @@ def seen(batch: Batch) -> dict[str, Array]:
     """Returns the batch with its images as players see them: normalized, and mirrored where it says
     so."""
     batch = dict(batch)
-    image, mirrored = batch["image"], batch.pop("mirrored", None)
-    if mirrored is not None:
-        chosen = mirrored.reshape(-1, *(1,) * (image.ndim - 1))
-        image = jnp.where(chosen, jnp.flip(image, -2), image)
-    return {**batch, "image": normalize(image)}
+    mirrored = batch.pop("mirrored", None)
+    for name in ("image", "labeled"):
+        if name in batch:
+            batch[name] = normalize(_mirror(batch[name], mirrored))
+    return batch
+
+
+def _mirror(image, mirrored):
+    if mirrored is None:
+        return image
+    chosen = mirrored.reshape(-1, *(1,) * (image.ndim - 1))
+    return jnp.where(chosen, jnp.flip(image, -2), image)
 
 
 def named_leaves(tree: PyTree) -> dict[str, Any]:

@@ -32,6 +32,9 @@ from jaxgan.errors import UsageError
 
 Path = str | os.PathLike[str]
 
+UNREADABLE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP)
+"""What is wrong with one file, today and tomorrow: a link to nowhere, or no permission."""
+
 _OBJECTS = ("metrics", "protocol")
 
 

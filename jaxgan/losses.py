@@ -94,8 +94,11 @@ def label_loss(logits: Array, label: Array, *, kind: str) -> Array:
 
 
 def classify_real(view: View, *, kind: str) -> Array:
-    """Classifying real images, L_C of Odena et al., 2016, arXiv:1610.09585, eq. 3."""
-    return label_loss(view.on_real.label_logits, view.batch["label"], kind=kind)
+    """Classifying real images, L_C of Odena et al., 2016, arXiv:1610.09585, eq. 3; where few have
+    labels, those that do."""
+    few = view.batch.get("labeled")
+    scores = view.on_real if few is None else view.score(few)
+    return label_loss(scores.label_logits, view.batch["label"], kind=kind)
 
 
 def classify_fake(view: View, *, kind: str) -> Array:

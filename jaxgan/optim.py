@@ -1,10 +1,16 @@
-"""Optimizers as optax transformations, and schedules of the generator's average."""
+"""Optimizers as optax transformations, and the players' averages."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from jaxgan.core import Gan, GanState, Variables
+
+_AVERAGE = "averaged_discriminator"
+"""The memory that holds the average of D's variables, and the metric of how fast it moves."""
 
 
 def rmsprop(learning_rate: float) -> optax.GradientTransformation:
@@ -75,3 +81,41 @@ def ema_decay(half_life: float, batch_size: int, ramp_up: float = 0.05) -> optax
         return 0.5 ** (batch_size / jnp.maximum(jnp.minimum(half_life, so_far), 1e-8))
 
     return decay
+
+
+def with_averaged_discriminator(gan: Gan, half_life: float, batch_size: int) -> Gan:
+    """Returns the Gan with a moving average of its discriminator's parameters and batch statistics,
+    for classifying. It lags a step behind: terms see the variables before their update.
+
+    Args:
+      gan: whose first update is the discriminator's.
+      half_life: in images, as in `ema_decay`; 0 for no average.
+      batch_size: images a step.
+    """
+    if half_life == 0:
+        return gan
+    decay = ema_decay(half_life, batch_size)
+
+    def averaged(variables):
+        return {name: variables[name] for name in ("params", "batch_stats") if name in variables}
+
+    def average(view):
+        rate = 1 - decay(view.step)
+        now = jax.lax.stop_gradient(averaged(view.variables["discriminator"]))
+        return rate, {_AVERAGE: optax.incremental_update(now, view.memory[_AVERAGE], rate)}
+
+    first = gan.updates[0]
+    objective = {**first.objective, _AVERAGE: (0.0, average)}
+    shapes = averaged(jax.eval_shape(gan.init, jax.random.key(0))["discriminator"])
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes)
+    return gan._replace(
+        updates=(first._replace(objective=objective), *gan.updates[1:]),
+        memory={**gan.memory, _AVERAGE: zeros},
+    )
+
+
+def averaged_discriminator(state: GanState) -> Variables | None:
+    """Returns the averaged variables of a state's discriminator, its last ones where they are not
+    averaged; None for a Gan without such an average."""
+    average = state.memory.get(_AVERAGE)
+    return average and {**state.variables["discriminator"], **average}

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from conftest import STORED
-from helpers import TOY, first_state
+from helpers import TOY, first_state, float_batch, virtual
 from hypothesis import given
 from hypothesis import strategies as st
 from stored.models import GRADIENTS, START
@@ -93,3 +93,28 @@ def test_no_half_life_keeps_the_last_weights():
         strict=True,
     ):
         np.testing.assert_array_equal(average, last)
+
+
+def test_the_discriminators_average_is_of_the_weights_before_each_step():
+    gan = optim.with_averaged_discriminator(TOY, 80.0, 8)
+    step, batch, key = virtual(gan), float_batch(8), jax.random.key(0)
+    state, expected = first_state(gan), None
+    for number in range(3):
+        before = state.variables["discriminator"]
+        decay = float(optim.ema_decay(80.0, 8)(number))
+        expected = jax.tree.map(
+            lambda old, new, kept=decay: kept * old + (1 - kept) * new,
+            before if expected is None else expected,
+            before,
+        )
+        state, metrics = step(state, batch, key)
+        state = end_step(gan)(state)
+        np.testing.assert_allclose(
+            metrics["discriminator/averaged_discriminator"], 1 - decay, rtol=1e-5
+        )
+    found = optim.averaged_discriminator(state)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found["params"]["u"], state.variables["discriminator"]["params"]["u"])
+    assert optim.averaged_discriminator(first_state(TOY)) is None
+    assert optim.with_averaged_discriminator(TOY, 0.0, 8) is TOY

@@ -53,6 +53,13 @@ def define_flags() -> None:
         "Where the run is kept, a path or an address such as s3://BUCKET/RUN. Default: "
         "runs/MODEL_DATASET.",
     )
+    flags.DEFINE_integer(
+        "labeled",
+        None,
+        "Of how many pictures the labels are shown, as many of each class, chosen by --seed; the "
+        "others are pictures without. For improved_mlp and improved. Default: all.",
+        lower_bound=1,
+    )
     flags.DEFINE_bool("flip", False, "Mirror pictures at random.")
     flags.DEFINE_string(
         "augment",
@@ -191,7 +198,7 @@ def run() -> None:
     if FLAGS.dry_run:
         lines = dry_run(
             prepared.stages,
-            dataset,
+            prepared.dataset,
             prepared.steps,
             options.seed,
             options.gradient_accumulation,

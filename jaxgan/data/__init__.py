@@ -14,6 +14,7 @@ from typing import Any
 from jaxgan import addresses
 from jaxgan.data.cache import digest
 from jaxgan.data.download import default_cache_dir, default_data_dir
+from jaxgan.data.few_labels import shown, with_few_labels
 from jaxgan.data.labels import conditions_to_show, load_conditions, parse_labels
 from jaxgan.data.loader import Loader, batches, check_batch, coin_flips, indices
 from jaxgan.data.pictures import EARLIER_MAX_PIXELS
@@ -52,6 +53,8 @@ __all__ = [
     "load_conditions",
     "parse_labels",
     "require_labels",
+    "shown",
+    "with_few_labels",
 ]
 
 DATASETS: dict[str, Callable[[Request], Dataset]] = {

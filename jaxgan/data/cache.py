@@ -143,6 +143,8 @@ def _sample(paths: Sequence[Path]) -> str:
                     for start in sorted({0, size // 2, max(0, size - _SAMPLE)})
                 )
         except OSError as reason:
+            if reason.errno in files.UNREADABLE:
+                return f"errno {reason.errno}".encode()  # once it can be read, the set is another
             raise DataError(
                 f"{path} cannot be read ({reason.strerror}); repair or remove it"
             ) from reason

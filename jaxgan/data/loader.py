@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxgan.data.few_labels import shown
 from jaxgan.data.spec import Dataset
 from jaxgan.errors import DataError
 
@@ -35,6 +36,8 @@ def batches(
     A batch is a dict of arrays that the receiver may keep: "image" `[b, H, W, C]` uint8, "label"
     `[b, K]` float32 (absent without labels), "index" `[b]` int32, the example's number within the
     global batch, and "mirrored" `[b]` bool (absent without `flip`), which the receiver mirrors.
+    Where few have labels, "label" is that of "labeled" `[b, H, W, C]` uint8, pictures from those
+    few over and over.
     Which pictures come, and which of them are mirrored, depends on the seed and on how many
     examples were drawn before, on nothing else.
 
@@ -61,7 +64,8 @@ def batches(
         raise DataError(
             f"part must be a contiguous slice of the {batch_size} examples of a batch, not {part}"
         )
-    gather = partial(_gather, dataset, seed, start, batch_size, flip, members)
+    rows = shown(dataset, seed)
+    gather = partial(_gather, rows, seed, start, batch_size, flip, members)
     return Loader(lambda number: place(gather(number)), prefetch)
 
 
@@ -152,16 +156,23 @@ class Loader(Iterator):
 
 
 def _gather(
-    dataset: Dataset, seed: int, draw: int, batch_size: int, flip: bool, members: np.ndarray, number
+    rows: tuple[Batch, ...],
+    seed: int,
+    draw: int,
+    batch_size: int,
+    flip: bool,
+    members: np.ndarray,
+    number: int,
 ) -> Batch:
     draw += number * batch_size + int(members[0])
-    chosen = indices(seed, len(dataset), draw, len(members))
     # New arrays every time: JAX may keep a host array without copying it.
-    batch = {"image": dataset.images[chosen], "index": members.copy()}
+    batch = {"index": members.copy()}
+    for arrays in filter(None, rows):
+        count = len(next(iter(arrays.values())))
+        chosen = indices(seed, count, draw, len(members))
+        batch |= {name: x[chosen] for name, x in arrays.items()}
     if flip:  # by the device, which mirrors many times as fast
         batch["mirrored"] = coin_flips(seed, draw, len(members))
-    if dataset.labels is not None:
-        batch["label"] = dataset.labels[chosen]
     return batch
 
 

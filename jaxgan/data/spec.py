@@ -60,6 +60,7 @@ class Dataset:
     fingerprint: str
     conditions: np.ndarray | None = None  # [M, K] float32, what the data set says to draw
     request: Request | None = None  # how it was asked for, if it was loaded by name
+    labeled: int | None = None  # of how many pictures training sees the label; None: of all
 
     def __len__(self) -> int:
         return len(self.images)

@@ -18,6 +18,7 @@ from jaxgan.data import Dataset, digest
 from jaxgan.evaluation.distances.frechet import Moments, merge
 from jaxgan.evaluation.distances.path_length import path_lengths
 from jaxgan.evaluation.history import Entry
+from jaxgan.evaluation.label_errors import names_classes, wrong
 from jaxgan.evaluation.metrics import Changes, Comparison, Setup, measure, obstacle
 from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.protocol import Protocol
@@ -30,7 +31,7 @@ from jaxgan.sampling.draw import (
 )
 from jaxgan.sampling.paths import slerp
 from jaxgan.sampling.style import truncated
-from jaxgan.stages import Stages, gan_at
+from jaxgan.stages import Stages, gan_at, saved_stage
 
 KEPT = 50_000  # features that are kept one by one; the moments are of all
 NO_LABELS, AS_IN_DATA = "none", "the data's labels"  # what a protocol says of the conditions
@@ -191,6 +192,7 @@ class Evaluator:
       seed: chooses the latents.
       batch_size: pictures computed at a time.
       progress: whether to show how far it is.
+      held_out: pictures of the same kind that training has not seen.
       images_kept: how many of the drawn pictures an evaluation keeps to be looked at.
       truncation: psi, of methods with intermediate latents.
     """
@@ -207,6 +209,7 @@ class Evaluator:
     seed: int = 0
     batch_size: int = 64
     progress: bool = False
+    held_out: Dataset | None = None
     images_kept: int = 1000
     truncation: float = 1.0
 
@@ -237,6 +240,7 @@ class Evaluator:
         fake = read_pictures(self.network, pictures(), self.num, self.labels, title=title)
         lengths = functools.partial(self._path_lengths, variables, step)
         latents = gan_at(self.stages, step).latent is not None
+        errors = functools.partial(self._label_errors, state)
         changes = functools.partial(self._changes, variables, step)
         seen = Comparison(
             self.network,
@@ -245,6 +249,7 @@ class Evaluator:
             self.seed,
             path_lengths=lengths if latents else None,
             changes=changes if self.inputs is not None else None,
+            label_errors=None if "errors" in self.obstacles() else errors,
             labels=self._labels_of_full_rank(),
             label_names=self.dataset.spec.label_names,
         )
@@ -263,6 +268,7 @@ class Evaluator:
 
     def obstacles(self) -> Mapping[str, str]:
         """Returns why a metric is not measured, for each that cannot be."""
+        gan = gan_at(self.stages, 0)
         setup = Setup(
             self.network,
             len(self.reference.moments.mean) + 1,
@@ -270,9 +276,11 @@ class Evaluator:
             self.num,
             asked=self.labels is not None,
             same_labels=self.same_labels,
-            latents=gan_at(self.stages, 0).latent is not None,
+            latents=gan.latent is not None,
             translates=self.inputs is not None,
             labels=self._labels_of_full_rank(),
+            names_classes="errors" in self.metrics and names_classes(gan, self.dataset.spec),
+            held_out=self.held_out is not None and self.held_out.labels is not None,
         )
         found = {name: obstacle(name, setup) for name in self.metrics}
         return {name: why for name, why in found.items() if why is not None}
@@ -299,6 +307,10 @@ class Evaluator:
         there = drawn(image=start, label=self.labels[:count])
         back = drawn(image=there, label=shown)
         return Changes(_apart(start, there), _apart(start, back))
+
+    def _label_errors(self, state: GanState) -> Mapping[str, np.ndarray]:
+        stage = self.stages[saved_stage(self.stages, int(state.step))]
+        return wrong(stage.gan, state, self.held_out, stage.batch_size)
 
     def _path_lengths(self, variables: Variables, step: int) -> np.ndarray:
         gan = self._gan(step)

@@ -35,6 +35,8 @@ class Setup(NamedTuple):
     same_labels: bool  # whether the network's labels are the data's
     latents: bool  # whether the generator draws from latents
     translates: bool = False  # whether it turns pictures into others
+    names_classes: bool = False  # whether the discriminator does, of the data's
+    held_out: bool = False  # whether there are labeled pictures that training has not seen
     labels: tuple[int, ...] = ()  # which of the data's have pictures enough for a full rank
 
 
@@ -55,6 +57,7 @@ class Comparison(NamedTuple):
     seed: int
     path_lengths: Callable[[], np.ndarray] | None = None
     changes: Callable[[], Changes] | None = None
+    label_errors: Callable[[], Mapping[str, np.ndarray]] | None = None
     labels: tuple[int, ...] = ()  # as in `Setup`
     label_names: tuple[str, ...] = ()  # the data's
     intervals: bool = True
@@ -113,6 +116,8 @@ def setup_of(seen: Comparison, *, same_labels: bool = False) -> Setup:
         same_labels=same_labels,
         latents=seen.path_lengths is not None,
         translates=seen.changes is not None,
+        names_classes=seen.label_errors is not None,
+        held_out=seen.label_errors is not None,
         labels=seen.labels,
     )
 
@@ -238,6 +243,13 @@ def _ppl(seen: Comparison) -> Mapping[str, Measured]:
     return {first_number("ppl", seen.network): _mean(seen, seen.path_lengths())}
 
 
+def _errors(seen: Comparison) -> Mapping[str, Measured]:
+    """The share of held-out pictures whose class the discriminator does not name, by its averaged
+    weights, if it has such, and by its last ones."""
+    found = seen.label_errors()
+    return {f"{weights}_test_error": _mean(seen, wrong) for weights, wrong in found.items()}
+
+
 def _modes(seen: Comparison) -> Mapping[str, Measured]:
     """StackedMNIST's modes, of 1000, and the divergence from having them all alike."""
     drawn = stacked_modes(seen.fake.logits.reshape(-1, 3, 10).argmax(-1))
@@ -305,6 +317,16 @@ LABELS_OF_FULL_RANK = Need(
     "{metric} needs at least {full_rank} pictures of a label on either side, one more than "
     "features, and no label has so many; take more",
 )
+NAMES_CLASSES = Need(
+    lambda setup: setup.names_classes,
+    "errors are those of a discriminator that names the data's classes, and this one names none; "
+    "train improved_mlp, improved or acgan on pictures with classes",
+)
+HELD_OUT = Need(
+    lambda setup: setup.held_out,
+    "errors are counted on labeled pictures that training has not seen, and there are none; train "
+    "with --holdout=0.1, say",
+)
 STACKED_DIGITS = Need(
     lambda setup: setup.network.name == "classifier_each_channel",
     "modes are those of stacked_mnist as a classifier of MNIST reads them; train on that data set, "
@@ -324,6 +346,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "changes": Metric(_changes, "translation_distance", (TRANSLATES,)),
         "frechet_by_label": Metric(_frechet_by_label, "", (ASKED, LABELS_OF_FULL_RANK)),
         "modes": Metric(_modes, "modes", (STACKED_DIGITS,)),
+        "errors": Metric(_errors, "", (NAMES_CLASSES, HELD_OUT)),
     }
 )
 PRDC = ("precision", "recall", "density", "coverage")
@@ -362,6 +385,9 @@ ABOUT: Mapping[str, About] = MappingProxyType(
         ),
         "path_length": About("How much samples change along short steps of the latents.", False),
         "modes": About("How many of the 1000 modes are drawn.", True),
+        "test_error": About(
+            "The share of held-out pictures whose class the discriminator does not name.", False
+        ),
         "divergence": About("How unevenly the modes are drawn; 0 is best.", False),
     }
 )

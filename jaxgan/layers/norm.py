@@ -55,10 +55,10 @@ class BatchNorm(nn.Module):
     arXiv:1502.03167): parameters "scale" and "bias" [C], statistics "mean" and "var" [C].
 
     Attributes:
-      scale_init: initializer of the scale; the bias starts at zero.
+      scale_init: initializer of the scale, None for no scale; the bias starts at zero.
     """
 
-    scale_init: Callable = nn.initializers.ones
+    scale_init: Callable | None = nn.initializers.ones
 
     @nn.compact
     def __call__(self, x: Array, *, train: bool) -> Array:
@@ -66,7 +66,9 @@ class BatchNorm(nn.Module):
 
         In training the statistics are those of the global batch, so `AXIS` must be in scope.
         """
-        scale = self.param("scale", self.scale_init, x.shape[-1:], jnp.float32)
+        scale: Array | float = 1.0
+        if self.scale_init is not None:
+            scale = self.param("scale", self.scale_init, x.shape[-1:], jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, x.shape[-1:], jnp.float32)
         return _normalize(self, x, scale, bias, train=train)
 
@@ -97,7 +99,9 @@ class ConditionalBatchNorm(nn.Module):
         return jnp.expand_dims(label @ rows, range(1, x.ndim - 1))
 
 
-def _normalize(module: nn.Module, x: Array, scale: Array, bias: Array, *, train: bool) -> Array:
+def _normalize(
+    module: nn.Module, x: Array, scale: Array | float, bias: Array, *, train: bool
+) -> Array:
     # One multiplication and one addition a number, so that the derivatives too take few passes over
     # memory: on a CPU those passes are what normalization costs.
     mean, variance = _statistics(module, x, train=train)

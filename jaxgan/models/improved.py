@@ -36,6 +36,7 @@ class Config:
     """The course's numbers; the latent's size and the rate are ours."""
 
     conditional: ClassVar[bool] = True
+    few_labels: ClassVar[bool] = True
     latent_size: int = 100
     width: int = 64  # channels of the generator's last layers
     discriminator_width: int = 32
@@ -50,6 +51,7 @@ class Config:
     beta1: float = 0.5
     beta2: float = 0.999
     ema_half_life: float = 0.0  # images; 0: the last weights are the average
+    average_half_life: float = 0.0  # images, of the discriminator's average; 0: none
 
 
 class Generator(nn.Module):
@@ -126,7 +128,7 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
     )
     classify_real = functools.partial(losses.classify_real, kind="class")
     classify_fake = functools.partial(losses.classify_fake, kind="class")
-    return noise_gan(
+    gan = noise_gan(
         Generator(data.size, data.channels, config.width),
         Discriminator(
             config.discriminator_width,
@@ -160,3 +162,4 @@ def make(data: DataSpec, config: Config, plan: Plan) -> Gan:
         optimizers={"generator": adam, "discriminator": adam},
         ema=optim.ema_decay(config.ema_half_life, plan.batch_size),
     )
+    return optim.with_averaged_discriminator(gan, config.average_half_life, plan.batch_size)

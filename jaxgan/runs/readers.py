@@ -64,6 +64,13 @@ def inputs_of(dataset: Dataset, *, say: Say = print) -> Dataset:
         return dataset
 
 
+def _held_out(dataset):
+    try:
+        return data.held_out(dataset)
+    except DataError:  # which is told by the metric that needs them
+        return None
+
+
 def _load(path, channels):
     if path.suffix != ".npz" or "Conv2d_1a_3x3.conv.weight.npy" in _names_in(path):
         return inception.load(path)
@@ -79,12 +86,16 @@ def _names_in(path):
         return []
 
 
-def metric_names(metrics: Sequence[str] | None) -> tuple[str, ...]:
-    """Returns the metrics, the usual ones for None. Raises UsageError for an unknown one."""
+def metric_names(metrics: Sequence[str] | None, dataset: Dataset | None = None) -> tuple[str, ...]:
+    """Returns the metrics; for None the usual ones, and "errors" where few labels were shown.
+
+    Raises UsageError for an unknown one.
+    """
     for name in metrics or ():
         if name not in METRICS:
             raise unknown("metric", name, METRICS)
-    return tuple(metrics or USUAL)
+    few = dataset is not None and dataset.labeled is not None
+    return tuple(metrics or (*USUAL, *["errors"] * few))
 
 
 def evaluator(
@@ -122,7 +133,7 @@ def evaluator(
     Raises:
       UsageError: if a metric that was asked for cannot be measured.
     """
-    names = metric_names(metrics)
+    names = metric_names(metrics, dataset)
     reader = network(dataset.spec, features, cache_dir=cache_dir, say=say)
     labels = where = inputs = None
     if stages[0].gan.targets is not None:
@@ -154,6 +165,7 @@ def evaluator(
         seed,
         batch_size,
         progress=progress,
+        held_out=_held_out(dataset) if "errors" in names else None,
     )
     for name, why in made.obstacles().items():
         if metrics:

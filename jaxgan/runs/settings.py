@@ -46,6 +46,16 @@ def check_augmentation(name: str) -> None:
         raise unknown("augmentation", name, AUGMENTATIONS)
 
 
+def check_few_labels(model: Model) -> None:
+    """Raises UsageError for a model of jaxgan's own that does not learn from few labels."""
+    able = [name for name in MODELS if getattr(MODELS[name].Config, "few_labels", False)]
+    if isinstance(model, str) and model not in able:
+        raise UsageError(
+            f"{model} does not learn from few labels; leave --labeled out, or try "
+            f"{' or '.join(f'--model={name}' for name in able)}"
+        )
+
+
 def make_stages(
     model: Model, config: Any, spec: DataSpec, plan: Plan, *, precision: str, augment: str
 ) -> Stages:
@@ -202,6 +212,7 @@ def pictures_of(
     )
     if split == "train":
         check_pictures(settings, dataset)
+        dataset = dataclasses.replace(dataset, labeled=settings.get("labeled"))
     return dataset
 
 

@@ -127,12 +127,13 @@ def sweep(
         # Seeds draw by one and the same compiled function.
         stages = members[0].stages if members and not values else prepared.stages
         members.append(Member(name, seed, values, stages, prepared.workdir, prepared.settings))
+    shown = prepared.dataset  # for all: each member chooses labels and order by its seed
     for field in members[0].values:
         check_field(make, field, dataset.spec, options.batch_size)
     if options.evaluate_every:
         members = [
             member._replace(
-                after_save=evaluation(member.stages, dataset, options, member.settings, progress)
+                after_save=evaluation(member.stages, shown, options, member.settings, progress)
             )
             for member in members
         ]
@@ -140,7 +141,7 @@ def sweep(
         results = train_side_by_side(
             make,
             members,
-            dataset,
+            shown,
             batch_size=options.batch_size,
             steps=members[0].settings["steps"],
             flip=options.flip,

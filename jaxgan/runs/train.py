@@ -15,7 +15,7 @@ import jax
 
 from jaxgan import bars, devices
 from jaxgan.core import GanState, Plan
-from jaxgan.data import Dataset, default_cache_dir
+from jaxgan.data import Dataset, default_cache_dir, with_few_labels
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.after_save import EvaluateSaved
 from jaxgan.evaluation.findings import Judge
@@ -60,6 +60,8 @@ class Options:
     schedule: str | None = None
     """Who runs the iterations, the "host" one by one or the "device" in blocks; None for the device
     on GPUs and TPUs, and for what a run began with."""
+    labeled: int | None = None
+    """Of how many pictures the labels are shown, as many of each class; None for all."""
     init_from: str | None = None
     """A workdir with whose weights a new run begins."""
     log_every: int = 100
@@ -141,6 +143,9 @@ def prepare(
         precision=options.precision,
         augment=options.augment,
     )
+    if options.labeled is not None:
+        described.check_few_labels(model)
+        dataset = with_few_labels(dataset, options.labeled)
     devices.check_divisible(options.batch_size, options.gradient_accumulation)
     multiplying(options.matmul_precision)
     if options.deterministic:
@@ -155,6 +160,7 @@ def prepare(
         "augment": options.augment,
         "dataset": dataset.spec.name if dataset.request is None else dataset.request.name,
         "data": described.about_pictures(dataset, options.num_samples) | {"flip": options.flip},
+        "labeled": options.labeled,
         "batch_size": options.batch_size,
         "precision": options.precision,
         "matmul_precision": options.matmul_precision,

@@ -12,6 +12,7 @@ convolutions inside of loops on one thread.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from jax import lax
 
 from jaxgan import devices, processes
 from jaxgan.core import Array, Batch, Gan, GanState, draws
-from jaxgan.data import Dataset, coin_flips, indices
+from jaxgan.data import Dataset, coin_flips, indices, shown
 from jaxgan.step import end_step, update_step
 
 RESIDENT_SHARE = 0.25
@@ -40,12 +41,14 @@ BLOCK_SECONDS = 0.5
 class Feed(NamedTuple):
     """What the draws of an iteration hold."""
 
-    example: Array  # [draws, b] int32, its place among the pictures on the device
+    examples: tuple[Array, ...]  # [draws, b] int32, places among each of the data on the device
     mirrored: Array | None  # [draws, b] bool; None mirrors none
 
 
-def _take(data: Mapping[str, Array], feed: Feed, index: Array) -> Batch:
-    batch = {name: x[feed.example] for name, x in data.items()} | {"index": index}
+def _take(data: tuple[Mapping[str, Array], ...], feed: Feed, index: Array) -> Batch:
+    batch = {"index": index}
+    for arrays, example in zip(data, feed.examples, strict=True):
+        batch |= {name: x[example] for name, x in arrays.items()}
     return batch if feed.mirrored is None else batch | {"mirrored": feed.mirrored}
 
 
@@ -86,8 +89,8 @@ def iterations(gan: Gan, micro_batches: int = 1) -> Callable:
     """Builds the pure (state, feed, index, data, count, rng) -> (state, metrics) of a block.
 
     It runs per device, as an update does, and plays the first `count` of the feed's iterations.
-    The feed has an axis of iterations in front, `index` [b] is the batch's, `data` are images
-    [N, H, W, C] and labels [N, K] on the device. The metrics are the last ones of each update.
+    The feed has an axis of iterations in front, `index` [b] is the batch's, `data` are the arrays
+    that `shown` gives, on the device. The metrics are the last ones of each update.
     """
     play = whole_iteration(gan, micro_batches)
 
@@ -114,48 +117,57 @@ class _Layout(NamedTuple):
     """What says how a block's draws lie in memory."""
 
     gan: Gan
-    dataset: Dataset
+    rows: tuple[Mapping[str, np.ndarray], ...]  # as `shown` gives them, without empty ones
     batch_size: int
     seed: int
     flip: bool
     resident: bool  # the whole data set lies on every device
     most: int  # iterations that a feed has room for
 
-    def block(self, step: int, count: int, start: int) -> tuple[Feed, dict | None, int]:
+    def block(self, step: int, count: int, start: int) -> tuple[Feed, tuple | None, int]:
         """Returns the feed of `count` iterations from `step` on, pictures and labels unless they
         are resident, all as [local devices, ...], and where the next block's draws begin.
 
         A draw that is not due repeats the one before, at which later updates then look.
         """
         part = devices.process_part(self.batch_size)
-        chosen, coins, rows = [], [], []
+        starts, rows = [], []
         for now in range(step, step + count):
             for update in self._drawing():
                 for _ in range(update.repeat):
                     if now % update.every == 0:
-                        drawn = start, self.batch_size
-                        chosen.append(indices(self.seed, len(self.dataset), *drawn)[part])
-                        coins.append(coin_flips(self.seed, *drawn)[part])
+                        starts.append(start)
                         start += self.batch_size
-                    rows.append(len(chosen) - 1)
-        local = jax.local_device_count()
-        chosen = np.stack(chosen).reshape(len(chosen), local, -1)  # [draws, local devices, b]
+                    rows.append(len(starts) - 1)
         rows = np.reshape(rows, (count, -1))
-        size = chosen.shape[-1]
-        if self.resident:
-            example, data = chosen[rows], None
-        else:
-            example = rows[..., None, None] * size + np.arange(size)
-            example = np.broadcast_to(example, (*rows.shape, local, size))
-            room = self.most * rows.shape[1] * size
-            data = {n: self._sent(x, chosen, room) for n, x in _data(self.dataset).items()}
-        mirrored = self._split(np.stack(coins).reshape(chosen.shape)[rows]) if self.flip else None
-        return Feed(self._split(example.astype(np.int32)), mirrored), data, start
+
+        def drawn(numbers):
+            """What the draws hold, [draws, local devices, b]."""
+            each = [numbers(begin, self.batch_size)[part] for begin in starts]
+            return np.stack(each).reshape(len(starts), jax.local_device_count(), -1)
+
+        examples, data = [], []
+        for arrays in self.rows:
+            total = len(next(iter(arrays.values())))
+            chosen = drawn(functools.partial(indices, self.seed, total))
+            size = chosen.shape[-1]
+            if self.resident:
+                example = chosen[rows]
+            else:
+                example = rows[..., None, None] * size + np.arange(size)
+                example = np.broadcast_to(example, (*rows.shape, *chosen.shape[1:]))
+                room = self.most * rows.shape[1] * size
+                data.append({name: self._sent(x, chosen, room) for name, x in arrays.items()})
+            examples.append(self._split(example.astype(np.int32)))
+        mirrored = None
+        if self.flip:
+            mirrored = self._split(drawn(functools.partial(coin_flips, self.seed))[rows])
+        return Feed(tuple(examples), mirrored), None if self.resident else tuple(data), start
 
     def room(self, count: int) -> int:
         """Returns how many iterations of pictures may be sent to `count` devices at once."""
         drawn = self.draws() * self.batch_size
-        return max(1, STREAMED_BYTES * count // (drawn * self.dataset.images[0].nbytes))
+        return max(1, STREAMED_BYTES * count // (drawn * self.rows[0]["image"][0].nbytes))
 
     def draws(self) -> int:
         """Returns how many draws an iteration has room for."""
@@ -211,13 +223,14 @@ def blocks(
       length: iterations a block; None finds what lasts about `BLOCK_SECONDS`.
       resident: whether the data lie on the devices; None asks how much memory they have.
     """
+    rows = _rows(dataset, seed)
     if resident is None:
-        resident = _bytes(dataset) <= RESIDENT_SHARE * devices.memory()
-    layout = _Layout(gan, dataset, batch_size, seed, flip, resident, length or MOST)
+        resident = _bytes(rows) <= RESIDENT_SHARE * devices.memory()
+    layout = _Layout(gan, rows, batch_size, seed, flip, resident, length or MOST)
     if not resident:
         layout = layout._replace(most=min(layout.most, layout.room(jax.device_count())))
     run = devices.pmap_block(iterations(gan, micro_batches), resident)
-    data = devices.replicate(_data(dataset)) if resident else None
+    data = devices.replicate(rows) if resident else None
     index = np.arange(batch_size, dtype=np.int32)[devices.process_part(batch_size)]
     index = devices.shard({"index": index})["index"]
     _, key = jax.random.split(jax.random.key(seed))
@@ -262,23 +275,24 @@ def lower(
       on: devices that are not this run's.
     """
     count, local = (len(on),) * 2 if on else (jax.device_count(), jax.local_device_count())
-    resident = _bytes(dataset) <= RESIDENT_SHARE * memory
-    layout = _Layout(gan, dataset, batch_size, 0, False, resident, MOST)
+    rows = _rows(dataset, 0)
+    resident = _bytes(rows) <= RESIDENT_SHARE * memory
+    layout = _Layout(gan, rows, batch_size, 0, False, resident, MOST)
     if not resident:
         layout = layout._replace(most=min(MOST, layout.room(count)))
     shape = (local, layout.most, layout.draws(), batch_size // count)
     feed, index, key = jax.eval_shape(
         lambda: (
-            Feed(jnp.zeros(shape, jnp.int32), None),
+            Feed((jnp.zeros(shape, jnp.int32),) * len(rows), None),
             jnp.zeros((shape[0], shape[-1]), jnp.int32),
             jax.random.key(0),
         )
     )
     sent = (local, math.prod(shape[1:]))
-    data = {
-        name: jax.ShapeDtypeStruct(x.shape if resident else (*sent, *x.shape[1:]), x.dtype)
-        for name, x in _data(dataset).items()
-    }
+    data = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape if resident else (*sent, *x.shape[1:]), x.dtype),
+        rows,
+    )
     run: Any = devices.pmap_block(iterations(gan, micro_batches), resident, on)
     return run.lower(state, feed, index, data, np.int32(1), key)
 
@@ -294,13 +308,12 @@ def _of_due(gan, metrics, steps):
     return {name: value for name, value in metrics.items() if name not in idle - ran}
 
 
-def _data(dataset):
-    data = {"image": dataset.images, "label": dataset.labels}
-    return {name: x for name, x in data.items() if x is not None}
+def _rows(dataset, seed):
+    return tuple(filter(None, shown(dataset, seed)))
 
 
-def _bytes(dataset):
-    return sum(x.nbytes for x in _data(dataset).values())
+def _bytes(rows):
+    return sum(x.nbytes for arrays in rows for x in arrays.values())
 
 
 class _Pace:

@@ -54,10 +54,11 @@ EARLIER = {
     "deterministic": False,
     "gradient_accumulation": 1,
     "schedule": "host",
+    "labeled": None,
 }
 """What a run did whose `config.json` is from before there was such a setting."""
 
-EARLIER_CONFIG = {"r3gan": {"full_sizes": 4}}
+EARLIER_CONFIG = {"r3gan": {"full_sizes": 4}, "improved": {"average_half_life": 0.0}}
 """The same of fields of a model's Config."""
 
 

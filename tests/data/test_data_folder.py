@@ -1,5 +1,6 @@
 """Folders and zips of pictures."""
 
+import errno
 import fcntl
 import os
 import zipfile
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxgan import files
 from jaxgan.data import DataError, load
 from jaxgan.data.pictures import SUFFIXES
 from jaxgan.data.spec import Request, part_of
@@ -206,8 +208,34 @@ def test_missing_empty_and_other_things_are_errors(tmp_path, load_it):
 
 def test_a_link_that_points_nowhere_is_named(folder, load_it):
     (folder / "link.png").symlink_to(folder / "gone.png")
-    with pytest.raises(DataError, match="link.png cannot be read .No such file"):
+    with pytest.raises(DataError, match="1 of 11 .* link.png .it cannot be read: No such file"):
         load_it(folder)
+
+
+def test_pictures_that_cannot_be_read_are_skipped_and_counted(folder, load_it, monkeypatch, caplog):
+    (folder / "link.png").symlink_to(folder / "gone.png")
+    regular = files.regular
+
+    def refuses(path):
+        if closed and os.path.basename(path).startswith("3"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return regular(path)
+
+    monkeypatch.setattr(files, "regular", refuses)
+    closed = True
+    assert grays(load_it(folder, skip_corrupt=True)) == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    assert "2 of 11 pictures" in caplog.text
+    assert "it cannot be read: Permission denied" in caplog.text
+    closed = False  # and once it can be read, it is there
+    assert grays(load_it(folder, skip_corrupt=True)) == [*range(10)]
+    # A disk that fails is no picture's fault.
+    monkeypatch.setattr(files, "regular", _fails)
+    with pytest.raises(DataError, match="cannot be read .Input/output error"):
+        load_it(folder, skip_corrupt=True)
+
+
+def _fails(path):
+    raise OSError(errno.EIO, "Input/output error", str(path))
 
 
 @pytest.mark.parametrize("place", ["anime", "anime-faces"])

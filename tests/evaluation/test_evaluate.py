@@ -24,11 +24,19 @@ from jaxgan.evaluation.evaluator import (
 )
 from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.history import Entry
-from jaxgan.evaluation.metrics import METRICS, PRDC, Comparison, about, first_number
+from jaxgan.evaluation.metrics import (
+    METRICS,
+    PRDC,
+    Comparison,
+    about,
+    first_number,
+    higher_is_better,
+)
 from jaxgan.evaluation.networks.network import Network, Reading, each_channel
 from jaxgan.evaluation.picture_findings import Judgment
 from jaxgan.evaluation.protocol import Measured, Protocol, check_comparable
 from jaxgan.evaluation.verdicts import Finding
+from jaxgan.optim import with_averaged_discriminator
 from jaxgan.stages import as_stages
 from jaxgan.training.loop import train
 from jaxgan.training.record import Schedule
@@ -431,10 +439,50 @@ def test_modes_are_read_from_three_digits():
     seen = read_pictures(reader, [np.zeros((300, 2, 2, 3), np.uint8)], 300)
     evaluator = dataclasses.replace(_evaluator(metrics=("modes",)), network=reader)
     assert not evaluator.obstacles()
-    measured = METRICS["modes"].measure(Comparison(reader, seen, seen, 0, None))
+    measured = METRICS["modes"].measure(Comparison(reader, seen, seen, 0, None, None))
     assert measured["modes"].value == len({*(digits @ [100, 10, 1])})
     assert measured["modes"].low < measured["modes"].value + 20
     assert measured["modes_divergence"].value > 0
+
+
+def _names_the_brighter(variables, image, label, context):
+    """A toy discriminator that names one of two pixels, which one its weights say."""
+    scores, stats = TOY.score(variables, image, label, context)
+    logits = image.reshape(len(image), 4)[:, :2] * variables["params"]["v"][:2]
+    return scores._replace(label_logits=logits), stats
+
+
+def test_errors_are_those_of_the_last_and_of_the_averaged_weights():
+    held_out = noise_images(20, 2, 1, classes=2)  # not whole batches of 8
+    gan = with_averaged_discriminator(TOY._replace(score=_names_the_brighter), 8.0, 8)
+    state = first_state(gan)
+    (name,) = state.memory
+    averaged = jax.tree.map(jnp.negative, state.variables["discriminator"])
+    state = state.replace(memory={name: averaged})
+    evaluator = dataclasses.replace(
+        _evaluator(metrics=("errors",), held_out=held_out),
+        stages=as_stages(gan, 2, 8),
+        dataset=noise_images(200, 2, 1, classes=2),
+    )
+    assert not evaluator.obstacles()
+    found = evaluator(state).entry.metrics
+    brighter = held_out.images.reshape(20, 4)[:, :2].argmax(1)
+    wrong = (brighter != held_out.labels.argmax(1)).mean()
+    assert [*found] == ["averaged_test_error", "last_test_error"]
+    np.testing.assert_allclose(found["last_test_error"].value, wrong)
+    np.testing.assert_allclose(found["averaged_test_error"].value, 1 - wrong)
+    assert 0 < wrong < 0.5 or 0.5 < wrong < 1
+    assert not higher_is_better("last_test_error")
+
+
+def test_errors_need_classes_and_held_out_pictures():
+    unnamed = _evaluator(metrics=("errors",))
+    assert "names none; train improved_mlp" in unnamed.obstacles()["errors"]
+    gan = TOY._replace(score=_names_the_brighter)
+    alone = dataclasses.replace(
+        unnamed, stages=as_stages(gan, 2, 8), dataset=noise_images(200, 2, 1, classes=2)
+    )
+    assert "--holdout=0.1" in alone.obstacles()["errors"]
 
 
 def test_paths_between_latents_have_lengths():

@@ -65,6 +65,16 @@ def similarity_inputs() -> np.ndarray:
     return normal(12, 3, 2)
 
 
+def weight_norm_inputs() -> Arrays:
+    """A batch [6, 5], and a layer of 5 inputs and 3 outputs."""
+    return {
+        "x": normal(6, 5),
+        "kernel": normal(5, 3, seed=1),
+        "scale": normal(3, seed=2),
+        "bias": normal(3, seed=3),
+    }
+
+
 def grouped_inputs() -> Arrays:
     """Three groups of 4 channels into 2."""
     return {"x": normal(2, 4, 5, 12), "kernel": normal(3, 3, 4, 6, seed=1) / 6}
@@ -177,6 +187,29 @@ def torch_batch_norm() -> Arrays:
     return {"out": np.stack(out), "mean": mean, "var": var}
 
 
+def torch_weight_norm() -> Arrays:
+    """A linear layer with weight normalization: its output and the gradients."""
+    import torch
+
+    inputs = weight_norm_inputs()
+    layer = torch.nn.utils.parametrizations.weight_norm(torch.nn.Linear(5, 3))
+    weight = layer.parametrizations.weight
+    with torch.no_grad():
+        weight.original0.copy_(torch.tensor(inputs["scale"])[:, None])
+        weight.original1.copy_(torch.tensor(inputs["kernel"].T.copy()))
+        layer.bias.copy_(torch.tensor(inputs["bias"]))
+    x = torch.tensor(inputs["x"], requires_grad=True)
+    y = layer(x)
+    _slope(y)
+    return {
+        "y": y.detach().numpy(),
+        "x": x.grad.numpy(),
+        "kernel": weight.original1.grad.numpy().T,
+        "scale": weight.original0.grad.numpy()[:, 0],
+        "bias": layer.bias.grad.numpy(),
+    }
+
+
 def torch_similarity() -> Arrays:
     """Minibatch discrimination's sums over the whole table, and their gradient."""
     import torch
@@ -244,6 +277,7 @@ MAKERS: Mapping[str, Callable[[], Arrays]] = {
         torch_conv,
         torch_spectral,
         torch_batch_norm,
+        torch_weight_norm,
         torch_similarity,
         torch_grouped,
         torch_resample,

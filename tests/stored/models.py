@@ -20,7 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxgan.core import Gan, Plan, PyTree, example_keys
 from jaxgan.data import DataSpec
 from jaxgan.layers.style import pixel_noise
-from jaxgan.models import r3gan, stylegan2
+from jaxgan.models import improved_mlp, r3gan, stylegan2
 from jaxgan.models.common import fold, normal_latents
 
 Arrays = Mapping[str, np.ndarray]
@@ -78,6 +78,25 @@ def r3gan_inputs() -> Inputs:
     config = r3gan.Config(width=8, group=4, blocks=1, full_sizes=2)
     gan = r3gan.make(SPEC, config, Plan(BATCH, 1))
     return _inputs(gan, lambda path, x: 0.3 if x.ndim > 1 else 0.1)
+
+
+MLP = improved_mlp.Config(latent_size=5, generator_widths=(6, 7), discriminator_widths=(8, 6))
+
+
+def improved_mlp_inputs() -> Inputs:
+    """The MLPs that learn from few labels, whose first batch was."""
+    inputs = _inputs(improved_mlp.make(SPEC, MLP, Plan(BATCH, 1)), lambda path, x: 1)
+    discriminator = {**inputs.variables["discriminator"]}
+    first = flatten_dict(discriminator["first_batch"])
+    # Deviations are positive.
+    first = {path: np.abs(x) + 0.5 * (path[-1] == "deviation") for path, x in first.items()}
+    discriminator["first_batch"] = unflatten_dict(first)
+    return inputs._replace(variables={**inputs.variables, "discriminator": discriminator})
+
+
+def labeled_images() -> np.ndarray:
+    """Other pictures [BATCH, SIZE, SIZE, 3]."""
+    return np.random.default_rng(1).uniform(-1, 1, (BATCH, SIZE, SIZE, 3)).astype(np.float32)
 
 
 def probes(gradients: PyTree) -> np.ndarray:
@@ -269,6 +288,71 @@ def _r3gan() -> Arrays:
     }
 
 
+def _improved_mlp() -> Arrays:
+    """Images, logits, and both players' losses with their gradients, as the paper's code has them:
+    its scales and biases are what the first batch and the parameters make together."""
+    import torch
+    import torch.nn.functional as F
+
+    inputs = improved_mlp_inputs()
+    g, d = (
+        {n: torch.tensor(x, requires_grad=True) for n, x in flatten_dict(tree, sep=".").items()}
+        for tree in (inputs.variables[p]["params"] for p in ("generator", "discriminator"))
+    )
+    first = flatten_dict(inputs.variables["discriminator"]["first_batch"], sep=".")
+    first = {name: torch.tensor(x) for name, x in first.items()}
+
+    def noises(keys):
+        sizes = (3 * SIZE * SIZE, *MLP.discriminator_widths)
+        drawn = torch.tensor(np.asarray(normal_latents(keys, sum(sizes))))
+        deviations = (MLP.image_noise, *[MLP.noise] * len(MLP.discriminator_widths))
+        return [a * x for a, x in zip(deviations, drawn.split(sizes, 1), strict=True)]
+
+    def classify(image, keys):
+        x = (image.reshape(BATCH, -1) + 1) / 2
+        hidden = None
+        for number, noise in enumerate(noises(keys)):
+            name = f"WeightNormDense_{number}"
+            deviation = first[f"{name}.deviation"]
+            g_scale = d.get(f"{name}.scale", torch.ones_like(deviation))
+            theta = d[f"{name}.kernel"]
+            weight = theta * (g_scale / deviation / theta.square().sum(0).sqrt())
+            bias = d[f"{name}.bias"] - g_scale * first[f"{name}.mean"] / deviation
+            y = (x + noise) @ weight + bias
+            if number == len(MLP.discriminator_widths):
+                return y, hidden
+            x = hidden = y.relu()
+
+    x = torch.distributions.Normal(0, 1).cdf(torch.tensor(inputs.latent))
+    for number in range(2):
+        x = x @ g[f"Dense_{number}.kernel"]
+        x = F.batch_norm(x, None, None, None, g[f"BatchNorm_{number}.bias"], training=True)
+        x = F.softplus(x)
+    theta = g["WeightNormDense_0.kernel"]
+    weight = theta * (g["WeightNormDense_0.scale"] / (1e-6 + theta.square().sum(0)).sqrt())
+    fake = torch.sigmoid(x @ weight + g["WeightNormDense_0.bias"]) * 2 - 1
+
+    others = fold(inputs.keys, 1)
+    image, labeled = torch.tensor(inputs.image), torch.tensor(labeled_images())
+    logits, real = classify(image, inputs.keys)
+    fake_logits, _ = classify(fake.detach(), others)
+    _, made = classify(fake, others)
+    named, _ = classify(labeled, inputs.keys)
+    l_real, l_fake, l_named = (torch.logsumexp(x, 1) for x in (logits, fake_logits, named))
+    answer = (named * torch.tensor(inputs.label)).sum(1)
+    unlabeled = (F.softplus(l_real) - l_real).mean() / 2 + F.softplus(l_fake).mean() / 2
+    d_loss = (l_named - answer).mean() + unlabeled
+    g_loss = (real.detach().mean(0) - made.mean(0)).square().mean()
+    return {
+        "image": fake.detach().reshape(BATCH, SIZE, SIZE, 3).numpy(),
+        "logits": logits.detach().numpy(),
+        "d_loss": d_loss.detach().numpy(),
+        "d_slopes": _probed(d_loss, d),
+        "g_loss": g_loss.detach().numpy(),
+        "g_slopes": _probed(g_loss, g),
+    }
+
+
 START = np.array([1.0, -2.0, 0.5, 0.0], np.float32)
 GRADIENTS = np.array(
     [[0.1, -0.2, 3.0, 0.0], [0.3, 0.1, -1.0, 1e-6], [-0.2, 0.0, 0.5, -2e-6]], np.float32
@@ -293,4 +377,5 @@ MAKERS: Mapping[str, Callable[[], Arrays]] = {
     "torch_stylegan2_labels": lambda: _stylegan2(True),
     "torch_r3gan": _r3gan,
     "torch_rmsprop": _rmsprop,
+    "torch_improved_mlp": _improved_mlp,
 }

@@ -103,7 +103,8 @@ def reader(root: Path, most: int) -> Iterator[Callable[[str], bytes]]:
     """Opens a folder or zip; gives the function that reads a file in it by name.
 
     The function may be called on several threads. It raises `CorruptPicture` for a damaged member
-    of a zip, and for more than `most` bytes, and `DataError` for an unreadable file.
+    of a zip, a file that may not be read, a link to nowhere, and for more than `most` bytes, and
+    `DataError` where a disk fails.
     """
     if root.is_dir():
         yield partial(_read_file, root, most=most)
@@ -123,8 +124,11 @@ def _list_folder(root: Path, odd: Counter[str]) -> Iterator[Entry]:
         for file in names:
             name = inside.removeprefix("./") + file
             if _is_listed(name):
-                with _naming(root, name):
-                    found = os.stat(os.path.join(folder, file))
+                try:
+                    found = _stat(root, name)
+                except CorruptPicture:
+                    yield Entry(name, 0, 0)  # what reads it says why
+                    continue
                 if stat.S_ISREG(found.st_mode):
                     yield Entry(name, found.st_size, found.st_mtime_ns)
                 else:
@@ -168,6 +172,11 @@ def _read_member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
         raise CorruptPicture(str(reason)) from reason
 
 
+def _stat(root: Path, name: str) -> os.stat_result:
+    with _naming(root, name):
+        return os.stat(os.path.join(root, name))
+
+
 def _read_file(root: Path, name: str, most: int) -> bytes:
     try:
         with _naming(root, name):
@@ -181,6 +190,8 @@ def _naming(root: Path, name: str) -> Iterator[None]:
     try:
         yield
     except OSError as reason:
+        if reason.errno in files.UNREADABLE:
+            raise CorruptPicture(f"it cannot be read: {reason.strerror}") from reason
         raise DataError(
             f"{root / name} cannot be read ({reason.strerror}); repair or remove it"
         ) from reason
