@@ -35,6 +35,11 @@ def bar(total: int | None, unit: str, *, shown: bool = True, delay: float = 0, *
     )
 
 
+def say(text: str) -> None:
+    """Prints a text for people, above the bars that there are."""
+    tqdm.write(text)
+
+
 class _Lines:
     """A file for tqdm that is no terminal: each state of the bar becomes a line of its own."""
 

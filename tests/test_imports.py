@@ -77,6 +77,7 @@ RUNS = [
     "processes",
     "addresses",
     "files",
+    "bars",
     "models",
     "augment",
     "data",

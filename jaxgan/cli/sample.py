@@ -6,15 +6,17 @@ python experiments/sample.py --workdir=DIR --num=6 --interpolate=20 --out=walk.g
 python experiments/sample.py --workdir=DIR --labels="red cube,blue sphere;gray cylinder"
 python experiments/sample.py --workdir=DIR --truncation=0.7 --mix=6 --out=mixed.png
 python experiments/sample.py --workdir=DIR --project=face.png --out=found.png
+python experiments/sample.py --workdir=DIR --w=found.npz --num=4 --interpolate=20 --out=walk.mp4
 python experiments/sample.py --workdir=DIR --input=face.png --labels="blonde;green"
 
 A model that was trained with labels draws --num pictures for each condition, in a row beside its
 names. --out=FOLDER/ writes single PNGs, and labels.csv beside them; --out=FILE.npz the array
 `images` [num, H, W, C] uint8, and `labels` [num, K]; --out=FILE.gif a walk from each of --num
-pictures to the next and back to the first. --truncation, --mix and --project are for models with
-intermediate latents w, along which these interpolate. A model that translates draws what each
-condition makes of --input, a picture or a folder of them, or else of pictures held out of the
-training: a row for each, which begins with the picture itself, and a column for each condition.
+pictures to the next and back to the first, as FILE.mp4 does. --truncation, --mix, --project and
+--w are for models with intermediate latents w, along which these interpolate. A model that
+translates draws what each condition makes of --input, a picture or a folder of them, or else of
+pictures held out of the training: a row for each, which begins with the picture itself, and a
+column for each condition.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ from jaxgan.sampling.draw import Rows, Translations, draw, draw_latents
 from jaxgan.sampling.paths import lerp, slerp, walk
 
 FLAGS = flags.FLAGS
+
+WALKS = (".gif", ".mp4")
 
 
 def define_flags() -> None:
@@ -72,7 +76,9 @@ def define_flags() -> None:
         "A picture, or a folder of them, for a model that translates. Default: held-out ones.",
     )
     flags.DEFINE_string("labels_file", None, "What to draw: a table, a line for each condition.")
-    flags.DEFINE_string("out", "samples.png", "FILE.png (a grid), FILE.npz, FILE.gif or a folder.")
+    flags.DEFINE_string(
+        "out", "samples.png", "FILE.png (a grid), FILE.npz, FILE.gif, FILE.mp4 or a folder."
+    )
     flags.DEFINE_integer("seed", 0, "Chooses the latents.", lower_bound=0, upper_bound=2**32 - 1)
     flags.DEFINE_integer("interpolate", 0, "Pictures in each strip between two latents.")
     flags.DEFINE_bool("raw", False, "The last weights in place of their moving average.")
@@ -104,12 +110,13 @@ def main(argv: Sequence[str]) -> None:
         elif gan.targets is not None:
             make, write = _translating(run, conditions, as_picture=out.suffix == ".png")
         else:
-            make = _drawing(gan, variables, FLAGS.num or 64 if rows is None else len(label), label)
+            num = FLAGS.num or len(style_flags.given_w()) or 64
+            make = _drawing(gan, variables, num if rows is None else len(label), label)
             write = functools.partial(_write, rows=rows)
         with _naming_out():  # before the work, which would be lost
             (out.parent if out.suffix else out).mkdir(parents=True, exist_ok=True)
-        images = make()
         with _naming_out():
+            images = make()
             write(out, images)
         print(out)
 
@@ -119,9 +126,12 @@ def _checked_out() -> pathlib.Path:
     if FLAGS.interpolate == 1 or FLAGS.interpolate < 0:
         raise UsageError(f"--interpolate={FLAGS.interpolate} must be at least 2 pictures")
     out = pathlib.Path(FLAGS.out)
-    if not FLAGS.out or out.suffix not in ("", ".png", ".npz", ".gif"):
-        raise UsageError(f"--out={FLAGS.out} must be FILE.png, FILE.npz, FILE.gif or a folder")
-    if out.suffix == ".gif" and not FLAGS.interpolate:
+    if not FLAGS.out or out.suffix not in ("", ".png", ".npz", *WALKS):
+        kinds = "FILE.png, FILE.npz, FILE.gif, FILE.mp4 or a folder"
+        raise UsageError(f"--out={FLAGS.out} must be {kinds}")
+    if out.suffix == ".mp4":
+        pictures.check_video()
+    if _is_walk() and not FLAGS.interpolate:
         raise UsageError(f"--out={FLAGS.out} is a walk: say by --interpolate in how many steps")
     given = [name for name in ("mix", "project") if FLAGS[name].value is not None]
     given += ["interpolate"] * bool(FLAGS.interpolate)
@@ -187,8 +197,14 @@ def _drawing(
 ) -> Callable[[], np.ndarray]:
     """Returns what draws `num` images, or the images of as many strips, or of a walk."""
     drawn = functools.partial(draw, seed=FLAGS.seed, batch_size=FLAGS.batch_size)
+    cutoff = FLAGS.truncation_cutoff
+    if not FLAGS.interpolate and FLAGS.w:
+        latent = draw_latents(gan, num, seed=FLAGS.seed)
+        w = style.map_latents(gan, variables, latent, label, psi=style_flags.psi(), cutoff=cutoff)
+        w = style_flags.with_given(w)
+        return functools.partial(drawn, style.from_w(gan), variables, num, w=w)
     if not FLAGS.interpolate:
-        gan = gan if FLAGS.truncation is None else style.truncated(gan, FLAGS.truncation)
+        gan = gan if FLAGS.truncation is None else style.truncated(gan, FLAGS.truncation, cutoff)
         return functools.partial(drawn, gan, variables, num, label=label)
     if gan.style is None:
         latent, label = _latent_path(gan, num, label)
@@ -215,15 +231,19 @@ def _latent_path(gan, num, label):
 def _w_path(gan, variables, num, label):
     """Returns the w of strips or a walk, which has a label's picture at the label's turn."""
     next_label = np.roll(label, -1, 0) if _is_walk() and label is not None else label
-    starts, ends = (
-        style.map_latents(gan, variables, z, asked, psi=style_flags.psi())
+    how = {"psi": style_flags.psi(), "cutoff": FLAGS.truncation_cutoff}
+    ends = [
+        style.map_latents(gan, variables, z, asked, **how)
         for z, asked in zip(_ends(gan, num), (label, next_label), strict=True)
-    )
+    ]
+    starts, ends = np.split(style_flags.with_given(np.concatenate(ends)), 2)
+    if _is_walk():
+        ends = np.roll(starts, -1, 0)
     return _joined(walk(lerp, starts, ends, FLAGS.interpolate + _is_walk()))
 
 
 def _is_walk() -> bool:
-    return pathlib.Path(FLAGS.out).suffix == ".gif"
+    return pathlib.Path(FLAGS.out).suffix in WALKS
 
 
 def _joined(path):
@@ -260,7 +280,7 @@ def _naming_out() -> Iterator[None]:
 
 def _write(out: pathlib.Path, images: np.ndarray, rows: Rows | None) -> None:
     per_label = FLAGS.interpolate or 1
-    if out.suffix == ".gif":
+    if out.suffix in WALKS:
         pictures.save_animation(out, images)
     elif out.suffix == ".npz":
         arrays: dict[str, Any] = {"images": images}

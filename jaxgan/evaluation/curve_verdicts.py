@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jaxgan.core import PLAYERS
-from jaxgan.evaluation.verdicts import Finding, judged
+from jaxgan.evaluation.verdicts import EXPLODES, Finding, judged
 
 ENOUGH = 12  # lines; a quarter of them is then three
 OFTEN = 0.1  # of the last quarter's lines: that is not a single bad batch
@@ -17,6 +17,7 @@ AHEAD = 0.85  # real less fake probability; runs that go well stay below 0.7
 EVEN = 0.05  # as near to a coin's toss as batches of 64 can tell
 GROWN = 1.2  # a loss's noise moves the median of a quarter by less
 FALLEN = 1 / GROWN
+SURE = 100.0  # a logit that leaves a probability of 4e-44
 EXPLODED = 10.0  # from one quarter of a run to the next; scales settle, they do not multiply
 SWING = 0.5  # the smoothed fake probability between its tenths: from caught to fooling
 SMOOTHED = 5  # lines; batch noise shrinks to less than half
@@ -47,7 +48,13 @@ def judge_curves(rows: Sequence[Mapping[str, float | None]]) -> tuple[Finding, .
     chances = _together(rows, "discriminator/real_probability", "discriminator/fake_probability")
     if len(chances) >= ENOUGH:
         real, fake = chances.T
-        return (*findings, _balance(rows, real, fake), _oscillation(fake))
+        exploded = _exploded(rows)
+        return (
+            *findings,
+            *exploded,
+            *([] if exploded else [_balance(rows, real, fake)]),
+            _oscillation(fake),
+        )
     scores = _together(rows, "discriminator/real", "discriminator/fake")
     if len(scores) >= ENOUGH:
         real, fake = scores.T
@@ -103,6 +110,23 @@ def _finite(rows, losses):
             "these updates were undone and training went on; see whether more follow.",
         ),
     )
+
+
+def _exploded(rows):
+    """For losses with a probability: such a loss is as large as the logit that is wrong."""
+    losses = _together(rows, *(f"{player}/adversarial" for player in PLAYERS))
+    largest = np.abs(_quarter(losses, 3)).max(1, initial=0)
+    if len(losses) < ENOUGH or np.median(largest) <= SURE:
+        return []
+    return [
+        Finding(
+            "training/scores",
+            float(np.median(largest)),
+            "bad",
+            f"Lately a loss is around {np.median(largest):.3g}, which takes logits of that size, "
+            f"and one of 10 is as sure as 99.995%: {EXPLODES}",
+        )
+    ]
 
 
 def _balance(rows, real, fake):
@@ -206,8 +230,7 @@ def _distance(gap, wasserstein):
         (
             now > EXPLODED * max(before, 0),
             "bad",
-            "scores explode. Try a lower learning rate, or a stronger penalty or normalization of "
-            "D.",
+            EXPLODES,
         ),
         (
             not wasserstein,

@@ -6,20 +6,20 @@ import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from absl import logging
 
 from jaxgan import bars, devices, files
-from jaxgan.core import GanState, Variables
+from jaxgan.core import Gan, GanState, Variables
 from jaxgan.data import Dataset, digest
 from jaxgan.evaluation.distances.frechet import Moments, merge
 from jaxgan.evaluation.distances.path_length import path_lengths
-from jaxgan.evaluation.history import Entry, Measured
+from jaxgan.evaluation.history import Entry
 from jaxgan.evaluation.label_errors import names_classes, wrong
-from jaxgan.evaluation.metrics import METRICS, Changes, Comparison, Setup, obstacle
+from jaxgan.evaluation.metrics import Changes, Comparison, Setup, measure, obstacle
 from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.protocol import Protocol
 from jaxgan.sampling.draw import (
@@ -30,6 +30,7 @@ from jaxgan.sampling.draw import (
     generator_variables,
 )
 from jaxgan.sampling.paths import slerp
+from jaxgan.sampling.style import truncated
 from jaxgan.stages import Stages, gan_at, saved_stage
 
 KEPT = 50_000  # features that are kept one by one; the moments are of all
@@ -124,24 +125,29 @@ def in_batches(array: np.ndarray, size: int) -> Iterator[np.ndarray]:
 
 def _cached(path: pathlib.Path, read: Callable[[], Reading]) -> Reading:
     try:
-        return _stored(files.read_npz(path))
+        return reading_of(files.read_npz(path))
     except FileNotFoundError:
         pass
     except (OSError, files.DamagedFile) as error:
         logging.warning("%s is damaged (%s): the pictures are read again", path, error)
     seen = read()
-    arrays = {**seen.moments._asdict(), "features": seen.features, "logits": seen.logits}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with files.whole(path, "wb") as file:
-            np.savez(file, **{name: x for name, x in arrays.items() if x is not None})
+            np.savez(file, **arrays_of(seen))
     except OSError as error:
         logging.warning("%s cannot be kept (%s): they will be read again", path, error)
     return seen
 
 
-def _stored(arrays: dict[str, np.ndarray]) -> Reading:
-    """Raises DamagedFile if the arrays are not those of a reading."""
+def arrays_of(seen: Reading) -> dict[str, Any]:
+    """Returns what is kept of a reading."""
+    arrays = {**seen.moments._asdict(), "features": seen.features, "logits": seen.logits}
+    return {name: np.asarray(x) for name, x in arrays.items() if x is not None}
+
+
+def reading_of(arrays: dict[str, np.ndarray]) -> Reading:
+    """Returns the reading of `arrays_of`. Raises DamagedFile if the arrays are no reading's."""
     try:
         moments = Moments(int(arrays["count"]), arrays["mean"], arrays["scatter"])
         features, logits = arrays["features"], arrays.get("logits")
@@ -188,6 +194,7 @@ class Evaluator:
       progress: whether to show how far it is.
       held_out: pictures of the same kind that training has not seen.
       images_kept: how many of the drawn pictures an evaluation keeps to be looked at.
+      truncation: psi, of methods with intermediate latents.
     """
 
     stages: Stages
@@ -204,20 +211,20 @@ class Evaluator:
     progress: bool = False
     held_out: Dataset | None = None
     images_kept: int = 1000
+    truncation: float = 1.0
 
     def __call__(self, state: GanState, *, raw: bool = False) -> Evaluation:
         """Measures the averaged generator of a state, or with `raw` the last one.
 
         Metrics with an obstacle are left out.
         """
-        obstacles = self.obstacles()
         step = int(state.step)
         variables = generator_variables(state, raw=raw)
         shown: list[np.ndarray] = []
 
         def pictures():
             drawn = draw_batches(
-                gan_at(self.stages, step),
+                self._gan(step),
                 variables,
                 self.num,
                 {"label": self.labels, "image": self.inputs and self.inputs.images},
@@ -232,24 +239,32 @@ class Evaluator:
         title = f"step {step}" if self.progress else None
         fake = read_pictures(self.network, pictures(), self.num, self.labels, title=title)
         lengths = functools.partial(self._path_lengths, variables, step)
+        latents = gan_at(self.stages, step).latent is not None
+        errors = functools.partial(self._label_errors, state)
         changes = functools.partial(self._changes, variables, step)
         seen = Comparison(
             self.network,
             self.reference,
             fake,
             self.seed,
-            path_lengths=lengths,
-            changes=changes,
-            label_errors=functools.partial(self._label_errors, state),
+            path_lengths=lengths if latents else None,
+            changes=changes if self.inputs is not None else None,
+            label_errors=None if "errors" in self.obstacles() else errors,
             labels=self._labels_of_full_rank(),
             label_names=self.dataset.spec.label_names,
         )
-        measured: dict[str, Measured] = {}
-        for name in self.metrics:
-            if name not in obstacles:
-                measured |= METRICS[name].measure(seen)
+        measured = measure(self.metrics, seen, same_labels=self.same_labels)
         entry = Entry(step, self.protocol(raw=raw), measured)
         return Evaluation(entry, fake, np.concatenate(shown))
+
+    def _gan(self, step: int) -> Gan:
+        gan = gan_at(self.stages, step)
+        return gan if self.truncation == 1 else truncated(gan, self.truncation)
+
+    @property
+    def same_labels(self) -> bool:
+        """Whether the network's labels are the data's."""
+        return self.network.label_names == self.dataset.spec.label_names
 
     def obstacles(self) -> Mapping[str, str]:
         """Returns why a metric is not measured, for each that cannot be."""
@@ -260,7 +275,7 @@ class Evaluator:
             self.reference.moments.count,
             self.num,
             asked=self.labels is not None,
-            same_labels=self.network.label_names == self.dataset.spec.label_names,
+            same_labels=self.same_labels,
             latents=gan.latent is not None,
             translates=self.inputs is not None,
             labels=self._labels_of_full_rank(),
@@ -302,7 +317,7 @@ class Evaluator:
         return wrong(stage.gan, state, self.held_out, stage.batch_size)
 
     def _path_lengths(self, variables: Variables, step: int) -> np.ndarray:
-        gan = gan_at(self.stages, step)
+        gan = self._gan(step)
         places = {"index": np.arange(self.batch_size)}
         if self.labels is not None:
             places["label"] = np.resize(self.labels, (self.batch_size, *self.labels.shape[1:]))
@@ -332,7 +347,7 @@ class Evaluator:
             num_generated=self.num,
             conditions=NO_LABELS if self.labels is None else self.conditions or AS_IN_DATA,
             weights="last" if raw else "averaged",
-            truncation=1.0,
+            truncation=self.truncation,
             seed=self.seed,
         )
 

@@ -12,7 +12,7 @@ from absl import logging
 
 from jaxgan import files
 from jaxgan.errors import UsageError
-from jaxgan.evaluation.metrics import higher_is_better
+from jaxgan.evaluation.metrics import PRDC, higher_is_better
 from jaxgan.evaluation.protocol import Measured, Protocol, differences
 
 FILE = "evaluation.jsonl"
@@ -73,23 +73,49 @@ def alike(entries: Sequence[Entry], protocol: Protocol) -> list[Entry]:
     return [entry for entry in entries if not differences(entry.protocol, protocol)]
 
 
-def best(entries: Sequence[Entry], metric: str) -> Entry:
-    """Returns the entry with the best value of a metric, the first of equals.
+def mostly(entries: Sequence[Entry]) -> list[Entry]:
+    """Returns the entries of the protocol that measured the most, of equals the first: the
+    training's own, where it evaluates."""
+    return max((alike(entries, entry.protocol) for entry in entries), key=len, default=[])
+
+
+def ranked(entries: Sequence[Entry], metric: str | None = None) -> list[Entry]:
+    """Returns the entries in which a metric is finite, the best first, and of equals the first.
+
+    Precision or density alone is highest where a generator has collapsed, and recall or coverage
+    where it draws everything: all four are ranked by density times coverage.
+
+    Args:
+      entries: of one protocol.
+      metric: a number's name; None for the first number of the last entry.
+    """
+    metric = metric or next((name for e in reversed(entries) for name in e.metrics), "")
+    names = ("density", "coverage") if metric in PRDC else (metric,)
+    sign, worth = -1 if higher_is_better(metric) else 1, []
+    for entry in entries:
+        values = [entry.metrics[name].value for name in names if name in entry.metrics]
+        if len(values) == len(names) and None not in values:
+            worth.append((sign * math.prod(values), entry))
+    return [entry for _, entry in sorted(worth, key=lambda pair: pair[0])]
+
+
+def best(entries: Sequence[Entry], metric: str | None = None) -> Entry:
+    """Returns the first entry of `ranked`.
 
     Raises:
       UsageError: if the metric was not measured, or not always by the same protocol.
     """
-    found = [e for e in entries if metric in e.metrics and e.metrics[metric].value is not None]
+    found = ranked(entries, metric)
     if not found:
         names = sorted({name for entry in entries for name in entry.metrics})
         raise UsageError(
-            f"{metric} has not been measured, but {', '.join(names) or 'nothing'}; run evaluate.py"
+            f"{metric or 'it'} has not been measured, but {', '.join(names) or 'nothing'}; run "
+            "evaluate.py"
         )
     for entry in found:
         if different := differences(found[0].protocol, entry.protocol):
             raise UsageError(
-                f"{metric} of steps {found[0].step} and {entry.step} cannot be compared: "
+                f"steps {found[0].step} and {entry.step} cannot be compared: "
                 f"{'; '.join(different)}. Evaluate them in the same way"
             )
-    sign = -1 if higher_is_better(metric) else 1
-    return min(found, key=lambda entry: sign * entry.metrics[metric].value)
+    return found[0]

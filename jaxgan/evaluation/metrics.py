@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxgan.evaluation.distances.accuracy import hits
-from jaxgan.evaluation.distances.arrays import Estimate
 from jaxgan.evaluation.distances.bootstrap import interval
 from jaxgan.evaluation.distances.frechet import Moments, frechet_distance
 from jaxgan.evaluation.distances.inception_score import inception_score, softmax
-from jaxgan.evaluation.distances.kernel import kernel_distance
+from jaxgan.evaluation.distances.kernel import kernel_distance, kernel_estimates
 from jaxgan.evaluation.distances.manifold import prdc
 from jaxgan.evaluation.distances.modes import count_modes, stacked_modes
 from jaxgan.evaluation.networks.network import Network, Reading
 from jaxgan.evaluation.protocol import Measured
 
-NORMAL = 1.96  # standard deviations that hold 95 %
-FRECHET_RESAMPLES = 20  # each takes as long as the distance itself
+FRECHET_RESAMPLES = 20  # each takes as long as the distance itself; of the Inception Score, too
 SUBSET = 1000  # pictures in a block of KID's, as in its code
 SPLITS = 10  # of the Inception Score, as in its code
 MANIFOLD = 10_000  # pictures that precision and the others look at: 50,000 take 25 times as long
@@ -57,11 +55,25 @@ class Comparison(NamedTuple):
     real: Reading
     fake: Reading
     seed: int
-    path_lengths: Callable[[], np.ndarray]
+    path_lengths: Callable[[], np.ndarray] | None = None
     changes: Callable[[], Changes] | None = None
     label_errors: Callable[[], Mapping[str, np.ndarray]] | None = None
     labels: tuple[int, ...] = ()  # as in `Setup`
     label_names: tuple[str, ...] = ()  # the data's
+    intervals: bool = True
+
+    def interval(
+        self,
+        statistic: Callable[[np.ndarray], float],
+        num: int,
+        *,
+        resamples: int = 1000,
+        centered: bool = False,
+    ) -> Measured:
+        """As `bootstrap.interval`; the number alone where no interval is wanted."""
+        if not self.intervals:
+            return Measured(float(statistic(np.arange(num))))
+        return interval(statistic, num, resamples=resamples, centered=centered, seed=self.seed)
 
 
 class Need(NamedTuple):
@@ -75,6 +87,7 @@ class Metric(NamedTuple):
     """A metric: the numbers that it gives, by name, and what it needs."""
 
     measure: Callable[[Comparison], Mapping[str, Measured]]
+    number: str  # the name of the first one, with the network's in the place of {}
     needs: tuple[Need, ...]
 
 
@@ -86,17 +99,57 @@ def obstacle(name: str, setup: Setup) -> str | None:
     return None
 
 
+def first_number(metric: str, network: Network) -> str:
+    """Returns what the first number of a metric is called; FID and KID are Inception's alone."""
+    name = METRICS[metric].number.format(network.name)
+    return {"inception_frechet": "fid", "inception_kid": "kid"}.get(name, name)
+
+
+def setup_of(seen: Comparison, *, same_labels: bool = False) -> Setup:
+    """Returns what is known of two sets that were read."""
+    return Setup(
+        seen.network,
+        len(seen.real.moments.mean) + 1,
+        seen.real.moments.count,
+        seen.fake.moments.count,
+        asked=seen.fake.labels is not None,
+        same_labels=same_labels,
+        latents=seen.path_lengths is not None,
+        translates=seen.changes is not None,
+        names_classes=seen.label_errors is not None,
+        held_out=seen.label_errors is not None,
+        labels=seen.labels,
+    )
+
+
+def measure(
+    names: Sequence[str], seen: Comparison, *, same_labels: bool = False
+) -> dict[str, Measured]:
+    """Returns the numbers of metrics, without those that have an obstacle.
+
+    Args:
+      names: in `METRICS`.
+      seen: what they look at.
+      same_labels: whether the network's labels are those of the pictures.
+    """
+    setup = setup_of(seen, same_labels=same_labels)
+    measured: dict[str, Measured] = {}
+    for name in names:
+        if obstacle(name, setup) is None:
+            measured |= METRICS[name].measure(seen)
+    return measured
+
+
 def _frechet(seen: Comparison) -> Mapping[str, Measured]:
     """FID, or with another network the Fréchet distance of its features."""
     real, features = seen.real.moments, seen.fake.features
-    bounds = interval(
+    bounds = seen.interval(
         lambda rows: frechet_distance(real, Moments.of(features[rows])),
         len(features),
         resamples=FRECHET_RESAMPLES,
         centered=True,
-        seed=seen.seed,
     )
-    name = "fid" if _is_inception(seen.network) else f"{seen.network.name}_frechet"
+    name = first_number("frechet", seen.network)
     return {name: bounds._replace(value=frechet_distance(real, seen.fake.moments))}
 
 
@@ -118,33 +171,50 @@ def _changes(seen: Comparison) -> Mapping[str, Measured]:
     """How far pictures are from their translations, and from these translated back."""
     translated, reconstructed = seen.changes()
     return {
-        "translation_distance": _mean(translated, seen.seed),
-        "reconstruction_distance": _mean(reconstructed, seen.seed),
+        "translation_distance": _mean(seen, translated),
+        "reconstruction_distance": _mean(seen, reconstructed),
     }
 
 
 def _kid(seen: Comparison) -> Mapping[str, Measured]:
-    """KID, or the same of another network; the interval is of the mean over subsets."""
+    """KID, or the same of another network; the interval is by subsampling.
+
+    Estimates of b of n pictures, drawn without replacement, spread as those of n do but for a
+    factor (Politis and Romano, 1994); drawn with replacement, a picture would meet itself.
+    """
     real, fake = seen.real.features, seen.fake.features
     blocks = min(len(real), len(fake)) // SUBSET
     subsets = max(10, min(100, blocks * 10))
     found = kernel_distance(real, fake, subsets=subsets, subset_size=SUBSET, seed=seen.seed)
-    name = "kid" if _is_inception(seen.network) else f"{seen.network.name}_kid"
-    return {name: _normal(found, blocks)}  # subsets overlap: only so many are independent
+    name = first_number("kid", seen.network)
+    if not seen.intervals:
+        return {name: Measured(found.mean)}
+    count = min(len(real), len(fake))
+    part = min(SUBSET, count // 2)
+    draws = kernel_estimates(real, fake, subsets=100, subset_size=part, seed=seen.seed + 1)
+    around = (draws - draws.mean()) * np.sqrt(part / (count - part))
+    low, high = np.quantile(around, [0.025, 0.975])
+    return {name: Measured(found.mean, found.mean + low, found.mean + high)}
 
 
 def _score(seen: Comparison) -> Mapping[str, Measured]:
     """Inception Score, or the same of another classifier's classes."""
     probabilities = softmax(seen.fake.logits)
     order = np.random.default_rng(seen.seed).permutation(len(probabilities))
-    found = inception_score(probabilities[order], splits=SPLITS)
-    return {f"{seen.network.name}_score": _normal(found, SPLITS)}
+    probabilities = probabilities[order]
+    bounds = seen.interval(
+        lambda rows: inception_score(probabilities[rows], splits=SPLITS).mean,
+        len(order),
+        resamples=FRECHET_RESAMPLES,
+        centered=True,
+    )
+    return {first_number("is", seen.network): bounds}
 
 
 def _prdc(seen: Comparison) -> Mapping[str, Measured]:
     """Precision, recall, density and coverage."""
     found = prdc(seen.real.features[:MANIFOLD], seen.fake.features[:MANIFOLD])
-    return {name: _mean(values, seen.seed) for name, values in found.items()}
+    return {name: _mean(seen, values) for name, values in found.items()}
 
 
 def _accuracy(seen: Comparison) -> Mapping[str, Measured]:
@@ -154,19 +224,30 @@ def _accuracy(seen: Comparison) -> Mapping[str, Measured]:
     def share(rows):
         return found[rows].sum() / asked[rows].sum()
 
-    return {"accuracy": interval(share, len(found), seed=seen.seed)}
+    return {"accuracy": seen.interval(share, len(found))}
+
+
+def _accuracy_by_label(seen: Comparison) -> Mapping[str, Measured]:
+    """The accuracy in the pictures that were asked to show a label."""
+    found = {}
+    for place, label in enumerate(seen.label_names):
+        rows = np.flatnonzero(np.asarray(seen.fake.labels)[:, place] == 1)
+        if len(rows):
+            read = hits(seen.fake.logits[rows], seen.fake.labels[rows])
+            found[f"{label}_accuracy"] = Measured(read.accuracy())
+    return found
 
 
 def _ppl(seen: Comparison) -> Mapping[str, Measured]:
     """How much the network's features change along paths between latents, on average."""
-    return {f"{seen.network.name}_path_length": _mean(seen.path_lengths(), seen.seed)}
+    return {first_number("ppl", seen.network): _mean(seen, seen.path_lengths())}
 
 
 def _errors(seen: Comparison) -> Mapping[str, Measured]:
     """The share of held-out pictures whose class the discriminator does not name, by its averaged
     weights, if it has such, and by its last ones."""
     found = seen.label_errors()
-    return {f"{weights}_test_error": _mean(wrong, seen.seed) for weights, wrong in found.items()}
+    return {f"{weights}_test_error": _mean(seen, wrong) for weights, wrong in found.items()}
 
 
 def _modes(seen: Comparison) -> Mapping[str, Measured]:
@@ -178,18 +259,13 @@ def _modes(seen: Comparison) -> Mapping[str, Measured]:
     }
     # Centered, because a resample misses modes that its pictures have.
     return {
-        name: interval(number, len(drawn), resamples=100, centered=True, seed=seen.seed)
+        name: seen.interval(number, len(drawn), resamples=100, centered=True)
         for name, number in numbers.items()
     }
 
 
-def _mean(values: np.ndarray, seed: int) -> Measured:
-    return interval(lambda rows: values[rows].mean(), len(values), seed=seed)
-
-
-def _normal(found: Estimate, independent: int) -> Measured:
-    margin = NORMAL * found.deviation / np.sqrt(independent)
-    return Measured(found.mean, found.mean - margin, found.mean + margin)
+def _mean(seen: Comparison, values: np.ndarray) -> Measured:
+    return seen.interval(lambda rows: values[rows].mean(), len(values))
 
 
 def _is_inception(network: Network) -> bool:
@@ -259,26 +335,70 @@ STACKED_DIGITS = Need(
 
 METRICS: Mapping[str, Metric] = MappingProxyType(
     {
-        "frechet": Metric(_frechet, (FULL_RANK,)),
-        "fid": Metric(_frechet, (INCEPTION, FULL_RANK)),
-        "kid": Metric(_kid, (_pictures(SUBSET),)),
-        "is": Metric(_score, (CLASSES, _pictures(SPLITS))),
-        "prdc": Metric(_prdc, (_pictures(100),)),
-        "accuracy": Metric(_accuracy, (ASKED, SAME_LABELS)),
-        "ppl": Metric(_ppl, (LATENTS,)),
-        "changes": Metric(_changes, (TRANSLATES,)),
-        "frechet_by_label": Metric(_frechet_by_label, (ASKED, LABELS_OF_FULL_RANK)),
-        "modes": Metric(_modes, (STACKED_DIGITS,)),
-        "errors": Metric(_errors, (NAMES_CLASSES, HELD_OUT)),
+        "frechet": Metric(_frechet, "{}_frechet", (FULL_RANK,)),
+        "fid": Metric(_frechet, "{}_frechet", (INCEPTION, FULL_RANK)),
+        "kid": Metric(_kid, "{}_kid", (_pictures(SUBSET),)),
+        "is": Metric(_score, "{}_score", (CLASSES, _pictures(SPLITS))),
+        "prdc": Metric(_prdc, "precision", (_pictures(100),)),
+        "accuracy": Metric(_accuracy, "accuracy", (ASKED, SAME_LABELS)),
+        "accuracy_by_label": Metric(_accuracy_by_label, "", (ASKED, SAME_LABELS)),
+        "ppl": Metric(_ppl, "{}_path_length", (LATENTS,)),
+        "changes": Metric(_changes, "translation_distance", (TRANSLATES,)),
+        "frechet_by_label": Metric(_frechet_by_label, "", (ASKED, LABELS_OF_FULL_RANK)),
+        "modes": Metric(_modes, "modes", (STACKED_DIGITS,)),
+        "errors": Metric(_errors, "", (NAMES_CLASSES, HELD_OUT)),
     }
 )
+PRDC = ("precision", "recall", "density", "coverage")
 USUAL = ("frechet", "kid", "is", "prdc", "accuracy")
 """What is measured when nothing is asked for, as far as it can be."""
 TRANSLATION = ("changes", "frechet_by_label")
 """And of models that translate."""
 
 
+class About(NamedTuple):
+    """What there is to know of a number."""
+
+    meaning: str
+    higher_is_better: bool
+
+
+_DISTANCE = "How far the features of samples are from those of the data, "
+ABOUT: Mapping[str, About] = MappingProxyType(
+    {
+        "fid": About(f"{_DISTANCE}as two Gaussians; few pictures raise it.", False),
+        "frechet": About(f"{_DISTANCE}as two Gaussians; few pictures raise it.", False),
+        "kid": About(f"{_DISTANCE}by a kernel; 0 on average for the data themselves.", False),
+        "score": About(
+            "How sure a classifier is of each sample, and how evenly it reads the classes: from 1 "
+            "to their number. It never looks at the data.",
+            True,
+        ),
+        "precision": About("The share of samples that lie among the data.", True),
+        "recall": About("The share of the data that lie among the samples.", True),
+        "density": About("How densely the data lie around a sample; may exceed 1.", True),
+        "coverage": About("The share of the data with a sample near them.", True),
+        "accuracy": About("The share of labels that a classifier reads as asked for.", True),
+        "translation_distance": About("How far pictures are from their translations.", False),
+        "reconstruction_distance": About(
+            "How far pictures are from their translations that were translated back.", False
+        ),
+        "path_length": About("How much samples change along short steps of the latents.", False),
+        "modes": About("How many of the 1000 modes are drawn.", True),
+        "test_error": About(
+            "The share of held-out pictures whose class the discriminator does not name.", False
+        ),
+        "divergence": About("How unevenly the modes are drawn; 0 is best.", False),
+    }
+)
+"""By the end of a number's name."""
+
+
+def about(name: str) -> About:
+    """Returns what there is to know of a number, nothing of one of another version."""
+    return next((told for end, told in ABOUT.items() if name.endswith(end)), About("", True))
+
+
 def higher_is_better(name: str) -> bool:
     """Whether a number of this name is to be large."""
-    lower = ("fid", "kid", "frechet", "distance", "path_length", "divergence", "test_error")
-    return not name.endswith(lower)
+    return about(name).higher_is_better

@@ -17,13 +17,19 @@ import numpy as np
 from PIL import Image
 
 from jaxgan import files
-from jaxgan.evaluation.findings import NearestPictures
+from jaxgan.core import GanState
+from jaxgan.evaluation import history
+from jaxgan.evaluation.evaluator import Evaluation
+from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.history import Entry
-from jaxgan.evaluation.metrics import higher_is_better
+from jaxgan.evaluation.metrics import about
+from jaxgan.evaluation.picture_findings import NearestPictures, Scale
+from jaxgan.evaluation.protocol import differences
 from jaxgan.evaluation.verdicts import Finding
 from jaxgan.sampling import pictures
 from jaxgan.training import curves
 
+FILE = "report.html"
 WORDS = {"bad": "Bad", "watch": "Watch", "good": "Good"}
 INK, INK_ON_DARK = "#333333", "#cccccc"  # as in the page's style
 SHOWN_WIDTH = 640  # smaller pictures are enlarged to about that many pixels
@@ -41,12 +47,55 @@ class Report(NamedTuple):
     training: Sequence[Mapping[str, float | None]] = ()  # the lines of metrics.jsonl
     neighbors: Sequence[NearestPictures] = ()
     settings: Mapping[str, Any] = MappingProxyType({})  # config.json
+    scale: Scale | None = None
+    truncations: Sequence[Entry] = ()  # the same, measured with other psi
 
 
 def write(path: str | pathlib.Path, report: Report) -> None:
     """Writes the page, all of it or nothing."""
     with files.whole(path) as file:
         file.write(render(report))
+
+
+def write_of(
+    workdir: pathlib.Path,
+    settings: Mapping[str, Any],
+    judge: Judge,
+    evaluation: Evaluation,
+    state: GanState,
+) -> Sequence[Finding]:
+    """Judges an evaluated state of a run, and writes the run's `report.html`.
+
+    One with numbers is not replaced by one without.
+
+    Args:
+      workdir: of the run.
+      settings: what its `config.json` holds.
+      judge: of the run.
+      evaluation: of the state, which the run's history has already.
+      state: a checkpoint's.
+
+    Returns:
+      The findings.
+    """
+    lines, entry = files.read_json_lines(workdir / "metrics.jsonl"), evaluation.entry
+    found, neighbors = judge(evaluation, state, lines)
+    if entry.metrics or not (workdir / FILE).exists():
+        page = Report(
+            settings["model"],
+            settings["dataset"],
+            pictures.grid(evaluation.images[:64]),
+            entry,
+            found,
+            history.alike(history.read(workdir), entry.protocol),
+            lines,
+            neighbors,
+            settings,
+            judge.scale,
+            _truncations(history.read(workdir), entry),
+        )
+        write(workdir / FILE, page)
+    return found
 
 
 def render(report: Report) -> str:
@@ -64,16 +113,43 @@ def render(report: Report) -> str:
     ]
     return environment.from_string(source).render(
         report=report,
-        higher_is_better=higher_is_better,
+        about=about,
         words=WORDS,
         counts={v: sum(f.verdict == v for f in report.findings) for v in WORDS},
         findings=sorted(report.findings, key=lambda f: list(WORDS).index(f.verdict)),
         samples=_picture(report.samples),
         quality=[_curve(name, measured, [name]) for name in _names(measured)],
+        truncations=_sweep(report.truncations),
         curves=[_curve(t, report.training, n) for t, n in _speed_last(report.training)],
         neighbors=[(n.space, len(n.samples), _picture(_beside(n))) for n in report.neighbors],
         settings=json.dumps(dict(report.settings), indent=2) if report.settings else "",
     )
+
+
+def _truncations(entries, entry):
+    """The entries that differ from one by their psi alone, by psi."""
+    psi = entry.protocol.truncation
+    alike = [
+        e
+        for e in entries
+        if e.step == entry.step
+        and not differences(e.protocol._replace(truncation=psi), entry.protocol)
+    ]
+    found = {e.protocol.truncation: e for e in alike}
+    return [found[psi] for psi in sorted(found)] if len(found) > 1 else []
+
+
+def _sweep(entries):
+    lines = [
+        {"psi": e.protocol.truncation} | {name: m.value for name, m in e.metrics.items()}
+        for e in entries
+    ]
+    names = dict.fromkeys(name for line in lines for name in line if line[name] is not None)
+    distances = [n for n in names if n.endswith(("fid", "frechet")) and "/" not in n]
+    pictures = [_curve(f"{name} over psi", lines, [name], over="psi") for name in distances]
+    if {"precision", "recall"} <= names.keys():
+        pictures.append(_curve("precision over recall", lines, ["precision"], over="recall"))
+    return pictures
 
 
 def _picture(pixels):
@@ -95,11 +171,11 @@ def _beside(neighbors):
     return np.concatenate([left, between, right], 1)
 
 
-def _curve(title, lines, names):
+def _curve(title, lines, names, over="step"):
     light, dark = (
-        _uri("image/svg+xml", curves.panel(lines, names, ink)) for ink in (INK, INK_ON_DARK)
+        _uri("image/svg+xml", curves.panel(lines, names, ink, over)) for ink in (INK, INK_ON_DARK)
     )
-    return {"title": title, "names": ", ".join(names), "light": light, "dark": dark}
+    return {"title": title, "names": ", ".join(names), "over": over, "light": light, "dark": dark}
 
 
 def _speed_last(lines):

@@ -22,6 +22,11 @@ DEVIATIONS = 3.0  # one alarm in 700 by chance, for a single number
 DEVIATIONS_OF_MANY = 4.0  # one alarm in 16,000 by chance; there may be dozens of tags
 OVERFIT, OVERFITTING = 0.5, 0.2  # r_v; ADA holds its like at 0.6 and starts from 0
 RECOGNIZED, LIKELY_RECOGNIZED = 0.8, 0.6  # share of training pictures; 0.5 is none
+EXPLODED = 1000.0  # a logit of 100 is as sure as one can be; a Wasserstein distance seldom above
+EXPLODES = (
+    "scores explode. Go back to an earlier checkpoint, and try a lower learning rate, or a "
+    "stronger penalty or normalization of D."
+)
 SKIPPED = 0.01  # Adam's averages forget within a hundred steps
 MISSING_EXPECTED = 10  # a class expected so often is absent by chance once in 22,000 times
 MISSING_MASS = 0.01  # rarer classes than this in all are worth a look, not an alarm
@@ -37,6 +42,11 @@ class Finding(NamedTuple):
     value: float  # nan if it could not be measured
     verdict: str  # "good", "watch" or "bad"
     sentence: str  # what the number means, and what to try
+
+    @property
+    def line(self) -> str:
+        """For the screen."""
+        return f"{self.verdict:>5}: {self.sentence}"
 
 
 Rule = tuple[bool, str, str]
@@ -166,6 +176,31 @@ def _share_of_closest(samples, real):
     return share, expected, share - expected > DEVIATIONS * deviation
 
 
+def score_scale(training: np.ndarray, generated: np.ndarray) -> Finding:
+    """Whether the discriminator's scores have exploded, whatever the loss.
+
+    Args:
+      training: [N] or [N, h, w] logits of training pictures.
+      generated: [L] or [L, h, w] logits of generated pictures.
+    """
+    train, fake = _means(training), _means(generated)
+    if not (len(train) and len(fake)):
+        return unmeasured("discriminator/scale", "there is no finite score")
+    apart = abs(train.mean() - fake.mean())
+    return judged(
+        "discriminator/scale",
+        apart,
+        f"The discriminator's mean scores of training and of generated pictures are {apart:.3g} "
+        "apart: ",
+        (apart > EXPLODED, "bad", EXPLODES),
+        (True, "good", "a usual scale."),
+    )
+
+
+def _means(scores):
+    return _finite(np.reshape(scores, (len(scores), -1)).mean(-1) if len(scores) else scores)
+
+
 def score_gap(
     training: np.ndarray, held_out: np.ndarray, generated: np.ndarray
 ) -> tuple[Finding, ...]:
@@ -181,10 +216,7 @@ def score_gap(
       generated: [L] or [L, h, w] logits of generated pictures.
     """
     names = "discriminator/overfitting", "discriminator/recognized"
-    train, held, fake = (
-        _finite(np.reshape(x, (len(x), -1)).mean(-1) if len(x) else x)
-        for x in (training, held_out, generated)
-    )
+    train, held, fake = map(_means, (training, held_out, generated))
     if not (len(train) and len(held) and len(fake)):
         return tuple(unmeasured(name, "there is no finite score") for name in names)
     odd = _rank_z(train, held) > DEVIATIONS

@@ -20,6 +20,7 @@ from jaxgan.core import Gan, Plan
 from jaxgan.data import Dataset, DataSpec
 from jaxgan.errors import DataError, UsageError, unknown
 from jaxgan.evaluation import history
+from jaxgan.evaluation.protocol import Protocol
 from jaxgan.models import MODELS
 from jaxgan.precision import PRECISIONS, with_precision
 from jaxgan.stages import Stages, as_stages, wrapped
@@ -150,7 +151,7 @@ def _is_like(value: Any, usual: Any) -> bool:
 def spec_of(settings: Mapping[str, Any]) -> DataSpec:
     """Returns the description of the data that a run's `config.json` holds."""
     spec = settings["data"].get("spec", {})
-    kinds = (str, int, int, str | None, list, bool)
+    kinds = (str, int, int, str | None, list | tuple, bool)
     if [*spec] != [*DataSpec._fields] or not all(map(isinstance, spec.values(), kinds)):
         raise UsageError(
             "this config.json does not say what the pictures are; restore it from a backup"
@@ -215,6 +216,22 @@ def pictures_of(
     return dataset
 
 
+def held_out_of(
+    settings: Mapping[str, Any],
+    data_dir: str | pathlib.Path | None = None,
+    tags: str | pathlib.Path | None = None,
+    cache_dir: str | pathlib.Path | None = None,
+    *,
+    say: Callable[[str], object],
+) -> Dataset | None:
+    """Returns a run's held-out pictures; tells why there are none, and returns None."""
+    try:
+        return pictures_of(settings, data_dir, tags, "holdout", cache_dir)
+    except DataError as error:
+        say(f"note: no held-out pictures to compare with: {error}")
+        return None
+
+
 def check_pictures(settings: Mapping[str, Any], dataset: Dataset) -> None:
     """Raises UsageError if the pictures are others than those of the training."""
     there = settings["data"].get("fingerprint", "unknown")
@@ -261,8 +278,23 @@ def _conditions(dataset, num_samples):
     return [[name for name, on in zip(names, row, strict=True) if on] for row in shown]
 
 
-def chosen_step(workdir: str | pathlib.Path, checkpoint: str, steps: Sequence[int]) -> int | None:
+def chosen_step(
+    workdir: str | pathlib.Path,
+    checkpoint: str,
+    steps: Sequence[int],
+    *,
+    protocol: Protocol | None = None,
+    metric: str | None = None,
+) -> int | None:
     """Returns the step that --checkpoint means: a number, "best" of those on disk, or "last": None.
+
+    Args:
+      workdir: of the run.
+      checkpoint: the flag.
+      steps: those on disk.
+      protocol: the best of what was measured by it, if any was; else, or for None, by the protocol
+        that measured the most.
+      metric: the number's name; None for the first.
 
     Raises:
       UsageError: for another word, or if nothing was evaluated.
@@ -270,13 +302,15 @@ def chosen_step(workdir: str | pathlib.Path, checkpoint: str, steps: Sequence[in
     if checkpoint == "last":
         return None
     if checkpoint == "best":
-        entries = [entry for entry in history.read(workdir) if entry.step in steps]
+        entries = history.read(workdir)
+        named = [] if protocol is None else history.alike(entries, protocol)
+        entries = [entry for entry in named or history.mostly(entries) if entry.step in steps]
         if not entries:
             raise UsageError(
                 f"{addresses.shown(workdir)} has not been evaluated; run evaluate.py "
                 "--checkpoint=all"
             )
-        return history.best(entries, next(iter(entries[-1].metrics))).step
+        return history.best(entries, metric).step
     if not checkpoint.isdecimal():
         raise UsageError(f"--checkpoint={checkpoint} must be last, best or a step")
     return int(checkpoint)

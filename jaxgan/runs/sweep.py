@@ -132,7 +132,9 @@ def sweep(
         check_field(make, field, dataset.spec, options.batch_size)
     if options.evaluate_every:
         members = [
-            member._replace(after_save=evaluation(member.stages, shown, options, progress))
+            member._replace(
+                after_save=evaluation(member.stages, shown, options, member.settings, progress)
+            )
             for member in members
         ]
     with multiplying(options.matmul_precision):

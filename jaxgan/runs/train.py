@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxgan import devices
+from jaxgan import bars, devices
 from jaxgan.core import GanState, Plan
 from jaxgan.data import Dataset, default_cache_dir, with_few_labels
 from jaxgan.errors import UsageError, unknown
 from jaxgan.evaluation.after_save import EvaluateSaved
+from jaxgan.evaluation.findings import Judge
 from jaxgan.precision import multiplying
 from jaxgan.processes import from_process_0
 from jaxgan.runs import readers
@@ -210,7 +211,7 @@ def begin(
         start = functools.partial(finetune.start_from, options.init_from, settings=settings)
     after_save = None
     if options.evaluate_every:
-        after_save = evaluation(stages, dataset, options, progress)
+        after_save = evaluation(stages, dataset, options, settings, progress)
     with multiplying(options.matmul_precision):
         return loop.train(
             stages,
@@ -246,23 +247,31 @@ def schedule_of(options: Options) -> Schedule:
 
 
 def evaluation(
-    stages: Stages, dataset: Dataset, options: Options, progress: bool = True
+    stages: Stages,
+    dataset: Dataset,
+    options: Options,
+    settings: Mapping[str, Any],
+    progress: bool = True,
 ) -> AfterSave:
     """Returns what measures a run after its saves. Raises UsageError if nothing can be measured."""
+    cache_dir = options.cache_dir or default_cache_dir()
+    say = bars.say if progress and devices.is_main() else _unsaid
     evaluator = readers.evaluator(
         stages,
         dataset,
         options.evaluate_images,
         metrics=options.metrics,
         features=options.features,
-        cache_dir=options.cache_dir or default_cache_dir(),
-        say=print if progress and devices.is_main() else _unsaid,
+        cache_dir=cache_dir,
+        say=say,
     )
     if len(evaluator.obstacles()) == len(evaluator.metrics):
         raise UsageError(
             "--evaluate_every has nothing to measure; raise --evaluate_images or drop it"
         )
-    return EvaluateSaved(evaluator)
+    held_out = described.held_out_of(settings, cache_dir=cache_dir, say=say)
+    judge = Judge(evaluator, held_out, pathlib.Path(cache_dir))
+    return EvaluateSaved(judge, settings, say)
 
 
 def left_out(stages: Stages, steps: int) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import pathlib
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,18 +121,53 @@ def save_image(path: str | pathlib.Path, image: np.ndarray) -> None:
 
 
 def save_animation(path: str | pathlib.Path, images: np.ndarray, seconds: float = 0.05) -> None:
-    """Writes uint8 images [N, H, W, 1 or 3] as a GIF that starts again after the last one; whole or
-    not at all.
+    """Writes uint8 images [N, H, W, 1 or 3] as a GIF that starts again after the last one, or as an
+    MP4; whole or not at all.
 
     Args:
       path: of the file.
       images: the frames.
       seconds: how long each is shown, in hundredths.
+
+    Raises:
+      UsageError: for an MP4 without the package that makes it.
     """
+    if pathlib.Path(path).suffix == ".mp4":
+        _save_video(pathlib.Path(path), images, round(1 / seconds))
+        return
     first, *others = (Image.fromarray(x[..., 0] if x.shape[-1] == 1 else x) for x in images)
     duration = round(1000 * seconds)
     options = {"save_all": True, "append_images": others, "duration": duration, "loop": 0}
     _save(pathlib.Path(path), first, **options)
+
+
+def check_video() -> None:
+    """Raises UsageError if no MP4 can be made."""
+    try:
+        import imageio_ffmpeg  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "an .mp4 takes the package imageio-ffmpeg; pip install imageio-ffmpeg, or name a .gif"
+        ) from None
+
+
+def _save_video(path: pathlib.Path, images: np.ndarray, rate: int) -> None:
+    check_video()
+    import imageio_ffmpeg
+
+    frames = enlarged(images).repeat(3 // images.shape[-1], -1)
+    even = [(0, side % 2) for side in frames.shape[1:3]]  # as the format wants its sides
+    frames = np.pad(frames, [(0, 0), *even, (0, 0)], mode="edge")
+    with tempfile.TemporaryDirectory() as folder:
+        made = pathlib.Path(folder) / "video.mp4"
+        size = frames.shape[2], frames.shape[1]
+        writer = imageio_ffmpeg.write_frames(str(made), size, fps=rate, macro_block_size=2)
+        writer.send(None)
+        for frame in frames:
+            writer.send(np.ascontiguousarray(frame))
+        writer.close()
+        with files.whole(path, "wb") as file:
+            file.write(made.read_bytes())
 
 
 def _save(path: pathlib.Path, image: Image.Image, **options: Any) -> None:

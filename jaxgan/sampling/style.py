@@ -34,12 +34,13 @@ def style_of(gan: Gan, what: str) -> Style:
     return gan.style
 
 
-def truncated(gan: Gan, psi: float) -> Gan:
+def truncated(gan: Gan, psi: float, cutoff: int | None = None) -> Gan:
     """Returns the Gan whose w are drawn towards their average, for use and not for training.
 
     Args:
       gan: the method.
       psi: 1 leaves w as it is, 0 draws nothing but the average; .7 is usual.
+      cutoff: how many layers, the coarse ones first; None for all.
 
     Raises:
       UsageError: if the Gan has no w.
@@ -49,7 +50,7 @@ def truncated(gan: Gan, psi: float) -> Gan:
     def generate(variables, batch, context):
         z = batch["latent"] if "latent" in batch else gan.latent(context.rng)
         label = batch["label"] if gan.conditional else None
-        w = truncate(style.w(variables, z, label), style.average(variables), psi)
+        w = truncate(style.w(variables, z, label), style.average(variables), psi, cutoff)
         return Fake(style.synthesize(variables, w, context), label), {}
 
     return gan._replace(generate=generate)
@@ -80,8 +81,9 @@ def map_latents(
     label: np.ndarray | None = None,
     *,
     psi: float = 1.0,
+    cutoff: int | None = None,
 ) -> np.ndarray:
-    """Returns w [N, layers, F] of latents [N, Z] and labels [N, K], truncated by psi.
+    """Returns w [N, layers, F] of latents [N, Z] and labels [N, K], truncated as by `truncated`.
 
     Raises:
       UsageError: if the Gan has no w.
@@ -90,7 +92,7 @@ def map_latents(
 
     @jax.jit
     def run(variables, latent, label):
-        return truncate(style.w(variables, latent, label), style.average(variables), psi)
+        return truncate(style.w(variables, latent, label), style.average(variables), psi, cutoff)
 
     return np.asarray(run(variables, latent, label))
 

@@ -84,13 +84,19 @@ def panels(lines: Sequence[Mapping[str, float | None]]) -> dict[str, list[str]]:
     return groups
 
 
-def panel(lines: Sequence[Mapping[str, float | None]], names: Sequence[str], ink: str) -> bytes:
+def panel(
+    lines: Sequence[Mapping[str, float | None]],
+    names: Sequence[str],
+    ink: str,
+    over: str = "step",
+) -> bytes:
     """Returns an SVG file of some metrics over the steps, without a background.
 
     Args:
       lines: of a `metrics.jsonl`.
       names: of the metrics.
       ink: the color of all but the curves.
+      over: what stands in the place of the steps.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
@@ -102,7 +108,7 @@ def panel(lines: Sequence[Mapping[str, float | None]], names: Sequence[str], ink
     with rc_context(style):
         figure = Figure(figsize=(4, 2.8), layout="constrained")
         axes = figure.add_subplot()
-        _draw(axes, lines, names)
+        _draw(axes, lines, names, over=over)
         if len(names) > 1:
             axes.legend(loc="lower left", bbox_to_anchor=(0, 1), frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
@@ -110,9 +116,9 @@ def panel(lines: Sequence[Mapping[str, float | None]], names: Sequence[str], ink
     return file.getvalue()
 
 
-def _draw(axes, lines, names, label=None):
+def _draw(axes, lines, names, label=None, over="step"):
     for name in names:
-        points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+        points = [(line[over], line[name]) for line in lines if line.get(name) is not None]
         steps, values = np.asarray(points, np.float64).T
         if len(points) < MANY:
             marker = "o" if len(points) < 20 else None  # a single point has no line
@@ -123,7 +129,7 @@ def _draw(axes, lines, names, label=None):
             steps[shown], _smooth(values)[shown], label=label or name, linewidth=1.2
         )
         axes.plot(steps[shown], values[shown], color=line.get_color(), linewidth=0.6, alpha=0.3)
-    axes.set_xlabel("step")
+    axes.set_xlabel(over)
 
 
 def _smooth(values):

@@ -27,6 +27,7 @@ from jaxgan import data, devices, files, processes
 from jaxgan.cli.overrides import override
 from jaxgan.core import Gan, Plan
 from jaxgan.data import DataSpec
+from jaxgan.evaluation.evaluator import Evaluator
 from jaxgan.models import MODELS
 from jaxgan.stages import as_stages
 
@@ -610,6 +611,12 @@ def test_a_recipe_trains(pictures, tmp_path, monkeypatch):
 FEW = ("--features=random", "--num_images=200", "--metrics=prdc")
 
 
+def _best(lines):
+    numbers = [line["metrics"] for line in lines]
+    worth = [both["density"][0] * both["coverage"][0] for both in numbers]
+    return lines[int(np.argmax(worth))]["step"]
+
+
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """The workdir of a conditional training on digits, with three checkpoints."""
@@ -630,7 +637,8 @@ def test_an_evaluation_is_a_table_a_line_and_a_page(digits, tmp_path):
     assert made.status == 0, made.err
     for step in (2, 4, 6):
         assert f"step {step}, 200 pictures against 120 of glyphs, features random" in made.out
-    assert made.out.count("coverage") == 3
+    assert made.out.count("  coverage ") == 3 and made.out.count("noise floor\n") == 3
+    assert len(re.findall(r"  precision +\S+ +\S+ to \S+ +\S+ +-\n", made.out)) == 3
     assert made.out.endswith(f"{digits / 'report.html'}\n")
     assert "<h1>cgan on glyphs</h1>" in (digits / "report.html").read_text()
     lines = files.read_json_lines(digits / "evaluation.jsonl")
@@ -638,13 +646,29 @@ def test_an_evaluation_is_a_table_a_line_and_a_page(digits, tmp_path):
     assert lines[0]["metrics"].keys() == {"precision", "recall", "density", "coverage"}
     assert lines[0]["protocol"]["conditions"] == "the data's labels"
 
-    best = max(lines, key=lambda line: line["metrics"]["precision"][0])["step"]
+    best = _best(lines)
     made = run("evaluate", f"--workdir={digits}", *FEW, "--checkpoint=best", f"--against={digits}")
     assert made.status == 0, made.err
     assert f"step {best}, 200" in made.out and f"beside {digits}, step " in made.out
     assert made.out.count(": the same\n") == 4
+    # Measured in a second way, a run still has a best step: that of the first, or of the one named.
+    more = [f for f in FEW if "num_images" not in f] + ["--num_images=150"]
+    made = run("evaluate", f"--workdir={digits}", *more, "--checkpoint=2")
+    assert made.status == 0, made.err
     made = run("sample", f"--workdir={digits}", "--checkpoint=best", f"--out={tmp_path / 'x.png'}")
     assert made.status == 0, made.err
+    made = run("evaluate", f"--workdir={digits}", *more, "--checkpoint=best")
+    assert "step 2, 150 pictures" in made.out, made.err
+
+
+def test_what_cannot_be_compared_is_refused_before_anything_is_drawn(digits, monkeypatch):
+    assert run("evaluate", f"--workdir={digits}", *FEW).status == 0
+    before = tree(digits)
+    monkeypatch.setattr(Evaluator, "__call__", None)  # which draws
+    other = ("--features=random", "--metrics=prdc", "--num_images=140", f"--against={digits}")
+    refused = run("evaluate", f"--workdir={digits}", *other)
+    assert refused.status == 1 and "num_generated 200 against 140" in refused.err
+    assert tree(digits) == before
 
 
 def test_an_evaluation_reads_what_was_asked_for(digits, tmp_path):
@@ -691,12 +715,16 @@ def test_an_evaluation_says_what_is_wrong_before_it_draws(
 
 
 def test_findings_are_shown_where_there_are_too_few_pictures_for_any_metric(digits):
-    before = files.read_json_lines(digits / "evaluation.jsonl")
-    made = run("evaluate", f"--workdir={digits}", "--features=random", "--num_images=10")
+    (digits / "report.html").write_text("a good one")
+    before = tree(digits)
+    few = ("--features=random", "--num_images=10")
+    made = run("evaluate", f"--workdir={digits}", *few)
     assert made.status == 0, made.err
-    assert "note: prdc is not measured" in made.out
-    assert "updates were undone" in made.out and made.out.endswith("report.html\n")
-    assert files.read_json_lines(digits / "evaluation.jsonl") == before
+    assert "note: prdc is not measured" in made.out and "updates were undone" in made.out
+    assert "a report with some stays" in made.out and tree(digits) == before
+    (digits / "report.html").unlink()
+    made = run("evaluate", f"--workdir={digits}", *few)
+    assert made.out.endswith("report.html\n") and "cgan" in (digits / "report.html").read_text()
 
 
 def test_a_training_that_evaluates_keeps_its_best(tmp_path):
@@ -709,8 +737,10 @@ def test_a_training_that_evaluates_keeps_its_best(tmp_path):
     assert refused.status == 1 and "--evaluate_every has nothing to measure" in refused.err
     made = run("train", *TINY, *run_flags, *often, "--metrics=prdc")
     assert made.status == 0, made.err
+    assert "run, evaluated at step 2:\n" in made.out and " good: 0 of 4 updates" in made.out
+    assert "<h1>gan on shapes</h1>" in (tmp_path / "run" / "report.html").read_text()
     lines = files.read_json_lines(tmp_path / "run" / "evaluation.jsonl")
-    best = max(lines, key=lambda line: line["metrics"]["precision"][0])["step"]
+    best = _best(lines)
     kept = {p.name for p in (tmp_path / "run" / "checkpoints").iterdir() if p.name.isdecimal()}
     assert kept == {str(best), "6"}
 

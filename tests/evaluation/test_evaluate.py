@@ -10,8 +10,9 @@ from helpers import SEED, TOY, first_state, noise_images
 
 from jaxgan import devices
 from jaxgan.errors import UsageError
-from jaxgan.evaluation import history
+from jaxgan.evaluation import history, picture_findings
 from jaxgan.evaluation.after_save import EvaluateSaved
+from jaxgan.evaluation.distances.frechet import Moments, frechet_distance
 from jaxgan.evaluation.evaluator import (
     Evaluation,
     Evaluator,
@@ -21,10 +22,20 @@ from jaxgan.evaluation.evaluator import (
     read_reference,
     reference_order,
 )
+from jaxgan.evaluation.findings import Judge
 from jaxgan.evaluation.history import Entry
-from jaxgan.evaluation.metrics import METRICS, Comparison, higher_is_better
+from jaxgan.evaluation.metrics import (
+    METRICS,
+    PRDC,
+    Comparison,
+    about,
+    first_number,
+    higher_is_better,
+)
 from jaxgan.evaluation.networks.network import Network, Reading, each_channel
+from jaxgan.evaluation.picture_findings import Judgment
 from jaxgan.evaluation.protocol import Measured, Protocol, check_comparable
+from jaxgan.evaluation.verdicts import Finding
 from jaxgan.optim import with_averaged_discriminator
 from jaxgan.stages import as_stages
 from jaxgan.training.loop import train
@@ -159,6 +170,27 @@ def test_an_evaluation_measures_the_average_and_says_by_what():
         check_comparable(averaged.entry.protocol, raw.entry.protocol)
 
 
+def test_the_scale_is_what_real_pictures_reach_in_the_samples_place():
+    evaluator, held_out = _evaluator(90, ("frechet", "prdc", "kid", "ppl")), noise_images(110, 2, 1)
+    scale = Judge(evaluator, held_out).scale
+    features = _read_by_hand(evaluator.dataset.images[reference_order(evaluator.dataset)])
+    halves = [Moments.of(half) for half in (features[:90], features[90:180])]
+    assert scale.floor == {"pixels_frechet": pytest.approx(frechet_distance(*halves))}
+    unseen = Moments.of(_read_by_hand(held_out.images[reference_order(held_out, 90)]))
+    expected = frechet_distance(evaluator.reference.moments, unseen)
+    assert scale.held_out == {"pixels_frechet": pytest.approx(expected)}
+    assert scale.columns("ppl") == (None, None) and scale.num_held_out == scale.num_floor == 90
+    without = Judge(_evaluator(metrics=("prdc",))).scale
+    assert without.floor.keys() == set(PRDC) and not without.held_out
+
+
+def test_every_number_has_a_meaning():
+    numbers = {first_number(name, PIXELS) for name in METRICS} | {"modes_divergence", *PRDC}
+    for name in (numbers - {""}) | {"fid", "kid", "cat_accuracy"}:
+        assert about(name).meaning.endswith(".") and len(about(name).meaning) > 20
+    assert about("of another version").meaning == ""
+
+
 def test_the_distance_of_the_data_to_themselves_is_small():
     """The same pictures on both sides: 0; noise against what a constant draws: large."""
     evaluator = _evaluator(metrics=("frechet",))
@@ -199,6 +231,13 @@ def test_accuracy_needs_the_data_s_own_labels():
     assert "a classifier of the data's own labels" in evaluator.obstacles()["accuracy"]
 
 
+def test_fewer_held_out_pictures_than_a_batch_have_scores():
+    judge, state = Judge(_evaluator(), noise_images(5, 2, 1)), first_state()
+    found = judge(judge.evaluator(state), state, [])
+    (recognized,) = [f for f in found.findings if f.name == "discriminator/recognized"]
+    assert np.isfinite(recognized.value), recognized.sentence
+
+
 # What is written down.
 
 
@@ -231,9 +270,28 @@ def test_numbers_that_are_not_finite_are_never_the_best(tmp_path):
 
 def test_the_best_is_the_lowest_distance_and_the_highest_share():
     values = [(1, 3.0), (2, 1.0), (3, 2.0)]
-    for name, step in (("pixels_frechet", 2), ("kid", 2), ("precision", 1), ("pixels_score", 1)):
+    for name, step in (("pixels_frechet", 2), ("kid", 2), ("accuracy", 1), ("pixels_score", 1)):
         entries = [_entry(*value, name=name) for value in values]
         assert history.best(entries, name).step == step
+
+
+def test_a_collapsed_generator_s_precision_is_not_the_best():
+    def entry(step, *values):
+        return Entry(step, PROTOCOL, dict(zip(PRDC, map(Measured, values), strict=True)))
+
+    collapsed, whole = entry(1, 1.0, 0.0, 3.0, 0.05), entry(2, 0.7, 0.6, 0.9, 0.8)
+    nothing = Entry(3, PROTOCOL, {"precision": Measured(1.0), "density": Measured(None)})
+    for name in (*PRDC, None):
+        assert history.best([collapsed, whole, nothing], name) == whole
+
+
+def test_the_protocol_of_the_training_is_the_one_that_measured_the_most():
+    other = PROTOCOL._replace(num_generated=9)
+    training = [_entry(step, 1.0) for step in (2, 4, 6)]
+    entries = sorted([_entry(1, 0.1, other), *training, _entry(6, 0.2, other)])
+    assert history.mostly(entries) == training
+    assert history.mostly([]) == []
+    assert history.mostly([_entry(1, 0.1, other), _entry(2, 0.1)]) == [_entry(1, 0.1, other)]
 
 
 def test_numbers_of_other_protocols_are_not_compared():
@@ -260,10 +318,23 @@ class Scripted:
 
     def __call__(self, state):
         self.steps.append(int(state.step))
-        return Evaluation(_entry(self.steps[-1], self.values[self.steps[-1]]), None, None)
+        entry = _entry(self.steps[-1], self.values[self.steps[-1]])
+        return Evaluation(entry, None, np.zeros((1, 2, 2, 1), np.uint8))
 
 
-def _train(workdir, steps, evaluator=None, every=2, **changes):
+class Trusting(Judge):
+    """A judge who says whether a distance is below 3, and nothing else."""
+
+    scale = None
+
+    def __call__(self, evaluation, state, curves):
+        value = evaluation.entry.metrics["pixels_frechet"].value
+        verdict = "good" if value < 3 else "watch"
+        return Judgment([Finding("near", value, verdict, f"The distance is {value}.")], [])
+
+
+def _train(workdir, steps, judge=None, every=2, say=print, **changes):
+    settings = {"model": "toy", "dataset": "noise"}
     schedule = Schedule(1, 100, 3, keep=1, evaluate_every=every, num_samples=4, **changes)
     return train(
         TOY,
@@ -273,7 +344,7 @@ def _train(workdir, steps, evaluator=None, every=2, **changes):
         seed=SEED,
         workdir=workdir,
         schedule=schedule,
-        after_save=None if evaluator is None else EvaluateSaved(evaluator),
+        after_save=None if judge is None else EvaluateSaved(judge, settings, say),
         progress=False,
     )
 
@@ -285,14 +356,37 @@ def _steps(workdir):
 def test_the_best_checkpoint_stays(tmp_path):
     values = {2: 5.0, 4: 1.0, 6: 3.0, 8: 2.0, 9: 4.0, 11: 0.5}
     evaluator = Scripted(values)
-    _train(tmp_path, 9, evaluator)
+    _train(tmp_path, 9, Trusting(evaluator))
     assert evaluator.steps == [2, 4, 6, 8, 9]
     assert _steps(tmp_path) == [4, 9]
     assert [entry.step for entry in history.read(tmp_path)] == [2, 4, 6, 8, 9]
     # A run that goes on remembers it.
     resumed = Scripted({10: 3.0, 11: 2.0})
-    _train(tmp_path, 11, resumed)
+    _train(tmp_path, 11, Trusting(resumed))
     assert resumed.steps == [10, 11] and _steps(tmp_path) == [4, 11]
+
+
+def test_findings_are_told_when_they_change_and_the_report_is_renewed(tmp_path):
+    told = []
+
+    def say(text):
+        told.append(text)
+        assert text.splitlines()[-1][7:] in (tmp_path / "report.html").read_text()
+
+    values = {2: 5.0, 4: 4.0, 6: 1.0, 8: 2.0}
+    _train(tmp_path, 8, Trusting(Scripted(values)), say=say)
+    assert told == [
+        f"{tmp_path.name}, evaluated at step 2:\nwatch: The distance is 5.0.",
+        f"{tmp_path.name}, evaluated at step 6:\n good: The distance is 1.0.",
+    ]
+
+
+def test_what_real_pictures_reach_is_found_once(monkeypatch):
+    judge, state = Judge(_evaluator(), noise_images(5, 2, 1)), first_state()
+    first = judge(judge.evaluator(state), state, [])
+    monkeypatch.setattr(picture_findings, "read_reference", None)
+    again = judge(judge.evaluator(state), state, [])
+    assert again.findings == first.findings and len(first.findings) > 5
 
 
 def test_an_evaluation_that_a_kill_left_out_is_made_later(tmp_path):
@@ -305,17 +399,17 @@ def test_an_evaluation_that_a_kill_left_out_is_made_later(tmp_path):
     values = {2: 5.0, 4: 1.0, 6: 3.0}
     for steps, later in ((4, [4]), (6, [4, 6])):
         with pytest.raises(KeyboardInterrupt):
-            _train(tmp_path / str(steps), steps, Killed(values))
+            _train(tmp_path / str(steps), steps, Trusting(Killed(values)))
         again = Scripted(values)
-        _train(tmp_path / str(steps), steps, again)
+        _train(tmp_path / str(steps), steps, Trusting(again))
         assert again.steps == later
-        _train(tmp_path / str(steps), steps, again)
+        _train(tmp_path / str(steps), steps, Trusting(again))
         assert again.steps == later  # and no second time
         assert [entry.step for entry in history.read(tmp_path / str(steps))] == [2, *later]
 
 
 def test_without_a_finite_number_no_checkpoint_is_the_best(tmp_path):
-    _train(tmp_path, 4, Scripted({2: float("nan"), 4: float("inf")}))
+    _train(tmp_path, 4, Trusting(Scripted({2: float("nan"), 4: float("inf")})))
     assert _steps(tmp_path) == [4]
 
 
@@ -324,13 +418,13 @@ def test_an_evaluation_that_cannot_be_written_is_a_warning(tmp_path, monkeypatch
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(history, "append", full)
-    _train(tmp_path, 2, Scripted({2: 5.0}))
+    _train(tmp_path, 2, Trusting(Scripted({2: 5.0})))
     assert "the evaluation of step 2 is lost" in caplog.text and _steps(tmp_path) == [2]
 
 
 def test_evaluating_does_not_change_the_training(tmp_path):
     plain = _train(tmp_path / "plain", 4)
-    measured = _train(tmp_path / "measured", 4, _evaluator(metrics=("frechet",)))
+    measured = _train(tmp_path / "measured", 4, Judge(_evaluator(metrics=("frechet",))))
     jax.tree.map(np.testing.assert_array_equal, plain, measured)
     assert len(history.read(tmp_path / "measured")) == 2
 

@@ -182,6 +182,15 @@ def test_the_score_gap_is_that_of_ada():
     assert _verdicts(slight) == ["watch", "bad"]
 
 
+def test_exploded_scores_are_seen_without_held_out_pictures():
+    scores = _random().normal(0, 1, 100)
+    assert verdicts.score_scale(scores + 40, scores - 40).verdict == "good"
+    exploded = verdicts.score_scale(2e4 * np.ones((5, 3, 3)), -2e4 + scores)
+    assert exploded.verdict == "bad" and exploded.value == pytest.approx(4e4, rel=1e-3)
+    assert "scores explode" in exploded.sentence
+    assert math.isnan(verdicts.score_scale(NOTHING, scores).value)
+
+
 def test_scores_of_patches_are_averaged():
     maps = np.array([[[1.0, 3.0]], [[2.0, 4.0]], [[5.0, 5.0]]])
     means = maps.mean((1, 2))

@@ -17,8 +17,8 @@ from PIL import Image
 
 import jaxgan
 from jaxgan.evaluation import report
-from jaxgan.evaluation.findings import NearestPictures
 from jaxgan.evaluation.history import Entry
+from jaxgan.evaluation.picture_findings import NearestPictures, Scale
 from jaxgan.evaluation.protocol import Measured, Protocol
 from jaxgan.evaluation.verdicts import Finding
 
@@ -87,6 +87,7 @@ def _full(name="anime"):
             NearestPictures("features", _pictures(2, 4, 4, 1), _pictures(2, 3, 4, 4, 1)),
         ],
         settings={"dataset": name, "config": {"width": 64}},
+        scale=Scale({f"{name} kid": 0.0625}, 300, {f"{name} kid": 0.03125}, 500),
     )
 
 
@@ -107,8 +108,12 @@ def test_everything_is_on_the_page(tmp_path):
         "All is well in anime.",
         "It's broken.",
         "0.125 to 0.375",
-        "lower is better",
-        "higher is better",
+        "by a kernel; 0 on average for the data themselves. Lower is better.",
+        "Higher is better.",
+        "0.0625",
+        "0.03125",
+        "300 that were not trained on",
+        "500 of the training's against as many others",
         "features: anime",
         '"width": 64',
     ):
@@ -118,6 +123,22 @@ def test_everything_is_on_the_page(tmp_path):
     for word in ("Bad", "Watch", "Good"):  # not by color alone
         assert re.search(rf"\b{word}\b", page.text)
     assert all(image["alt"] for image in page.all("img"))
+
+
+def test_a_sweep_of_truncations_is_drawn():
+    def entry(step, psi, **changes):
+        numbers = {"precision": 1.2 - psi / 2, "recall": psi / 2, "pixels_frechet": psi}
+        found = _entry(step, **{name: Measured(value) for name, value in numbers.items()})
+        return found._replace(protocol=found.protocol._replace(truncation=psi, **changes))
+
+    entries = [entry(8, psi) for psi in (1.0, 0.5, 0.7)]
+    others = [entry(4, 0.9), entry(8, 0.3, num_generated=9)]
+    sweep = report._truncations([*entries, *others], entries[0])
+    assert [e.protocol.truncation for e in sweep] == [0.5, 0.7, 1.0]
+    assert report._truncations([entries[0], *others], entries[0]) == []
+    page = _Page(report.render(_full()._replace(truncations=sweep)))
+    shown = [image["alt"] for image in page.all("img")]
+    assert "pixels_frechet over psi" in shown and "precision over recall" in shown
 
 
 def test_pictures_are_inside_and_nothing_is_fetched():

@@ -86,6 +86,16 @@ def test_the_adversarial_term_is_judged_where_it_is_logged_apart_from_the_sum():
     assert _found([*rows[:40], *penalized[40:]], "wasserstein") == old
 
 
+def test_scores_that_explode_are_seen_where_there_are_probabilities():
+    loss = np.where(TIME > 0.6, 20_000.0, 1.0)
+    rows = _logistic(0.99, 0.01, discriminator__loss=0.01, generator__loss=loss)
+    finding = _found(rows, "scores")
+    assert finding.verdict == "bad" and finding.value == 20_000
+    assert "scores explode" in finding.sentence
+    assert "training/balance" not in [f.name for f in judge_curves(rows)]
+    assert "training/scores" not in [f.name for f in judge_curves(_logistic(0.999999, 1e-6))]
+
+
 def test_only_the_last_quarter_decides():
     won = np.where(TIME < 0.7, 0.99, 0.75)
     assert _found(_logistic(won, 1 - won), "balance").verdict == "good"

@@ -1,6 +1,9 @@
 """Between latents and images: truncation, mixing, paths, projection, and what py does."""
 
 import dataclasses
+import pathlib
+import sys
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +13,18 @@ from commands import run
 from helpers import SEED, TOY, noise_images, small_config
 from PIL import Image
 
-from jaxgan.core import Context, Plan, example_keys, normalize
+from jaxgan.core import Context, Plan, example_keys, init_state, normalize
 from jaxgan.data import load
 from jaxgan.errors import UsageError
+from jaxgan.evaluation.evaluator import Evaluator, read_reference
 from jaxgan.evaluation.networks import random_features
 from jaxgan.evaluation.networks.network import features_of
 from jaxgan.models import stylegan2
 from jaxgan.runs.train import Options, prepare
-from jaxgan.sampling import given, project, style
+from jaxgan.sampling import given, pictures, project, style
 from jaxgan.sampling.draw import draw, draw_latents
 from jaxgan.sampling.paths import lerp, walk
+from jaxgan.stages import as_stages
 from jaxgan.training.loop import init
 from jaxgan.training.record import Record, Schedule
 
@@ -213,6 +218,68 @@ def test_the_script_mixes_walks_and_projects(workdir, tmp_path):
     assert strip.shape == (64, 7 * 66 - 2, 3)
     assert (strip[:, :64] == [200, 100, 0]).all()
 
+    # The w that was found is where the strip ends, and where others begin.
+    w = tmp_path / "found.npz"
+    assert f"w: {w}\n" in made.out
+    last = strip[:, -64:]
+    assert _run(workdir, tmp_path / "again.png", f"--w={w}").status == 0
+    np.testing.assert_array_equal(_pixels(tmp_path / "again.png"), last)
+    made = _run(workdir, tmp_path / "strips.png", f"--w={w},{w}", "--num=1", "--interpolate=3")
+    assert made.status == 0, made.err
+    np.testing.assert_array_equal(_pixels(tmp_path / "strips.png")[:, 66:130], last)
+    made = _run(workdir, tmp_path / "mixed.png", f"--w={w}", "--mix=1")
+    assert made.status == 0, made.err
+    np.testing.assert_array_equal(_pixels(tmp_path / "mixed.png")[66:, :64], last)
+    plain = ("--num=2", "--seed=1")
+    assert _run(workdir, tmp_path / "two.npz", *plain, f"--w={w}").status == 0
+    assert _run(workdir, tmp_path / "own.npz", *plain).status == 0
+    with np.load(tmp_path / "two.npz") as two, np.load(tmp_path / "own.npz") as own:
+        assert (two["images"][0] != own["images"][0]).any()
+
+
+def test_a_truncation_may_end_at_a_layer():
+    average = np.asarray(GAN.style.average(VARIABLES))
+    w = style.map_latents(GAN, VARIABLES, LATENT, LABEL, psi=0.5, cutoff=2)
+    np.testing.assert_allclose(w[:, :2], average + 0.5 * (W[:, :2] - average), rtol=1e-5)
+    np.testing.assert_allclose(w[:, 2:], W[:, 2:], rtol=1e-5)
+    whole = _image(style.truncated(GAN, 0.5))
+    all_layers = _image(style.truncated(GAN, 0.5, W.shape[1]))
+    np.testing.assert_allclose(all_layers, whole, atol=1e-5)
+    assert np.abs(_image(style.truncated(GAN, 0.5, 1)) - whole).max() > 1e-3
+
+
+def test_an_evaluation_draws_with_a_truncation():
+    network, labels = random_features.make(), np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
+    reference = read_reference(network, DATA)
+    evaluator = Evaluator(
+        as_stages(GAN, 8, 4), network, DATA, reference, (), 4, labels, truncation=0.5
+    )
+    state = init_state(GAN, jax.random.key(0)).replace(ema=VARIABLES)
+    evaluation = evaluator(state)
+    expected = draw(style.truncated(GAN, 0.5), VARIABLES, 4, label=labels)
+    np.testing.assert_array_equal(evaluation.images, expected)
+    assert evaluation.entry.protocol.truncation == 0.5
+
+
+def test_a_walk_may_be_a_film(workdir, tmp_path, monkeypatch):
+    frames = []
+
+    def write_frames(path, size, fps, macro_block_size):
+        while frames.append((yield)) is None:
+            pathlib.Path(path).write_text(f"{size} {fps} {macro_block_size}")
+
+    package = types.SimpleNamespace(write_frames=write_frames)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", package)
+    made = _run(workdir, tmp_path / "walk.mp4", "--num=2", "--interpolate=3")
+    assert made.status == 0, made.err
+    assert (tmp_path / "walk.mp4").read_text() == "(64, 64) 20 2"
+    assert [frame.shape for frame in frames] == [(64, 64, 3)] * 6
+    pictures.save_animation(tmp_path / "odd.mp4", np.zeros((1, 65, 67, 1), np.uint8))
+    assert frames[-1].shape == (66, 68, 3)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    refused = _run(workdir, tmp_path / "walk.mp4", "--num=2", "--interpolate=3")
+    assert refused.status == 1 and "pip install imageio-ffmpeg" in refused.err
+
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
@@ -223,6 +290,8 @@ def test_the_script_mixes_walks_and_projects(workdir, tmp_path):
         (("--mix=2", "--mix_layers=9"), "choose from 1 to 3"),
         (("--mix_layers=2",), "says how --mix mixes"),
         (("--project=nowhere.png",), "nowhere.png cannot be read"),
+        (("--truncation_cutoff=2",), "says what --truncation changes"),
+        (("--w=nowhere.npz",), "--w=nowhere.npz cannot be read"),
     ],
 )
 def test_flags_that_do_not_go_together(workdir, arguments, error):

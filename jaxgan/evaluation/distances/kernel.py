@@ -14,17 +14,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxgan import devices
 from jaxgan.evaluation.distances.arrays import Estimate, checked_pair
 
 
 def kernel_distance(
     real: Any, fake: Any, *, subsets: int = 100, subset_size: int = 1000, seed: int
 ) -> Estimate:
-    """The estimate over random subsets; it may be below 0, as it is unbiased.
+    """The mean of `kernel_estimates`; arguments and errors are theirs."""
+    estimates = kernel_estimates(real, fake, subsets=subsets, subset_size=subset_size, seed=seed)
+    return Estimate(float(np.mean(estimates)), float(np.std(estimates)))
 
-    Computed in float32 on the default device, sums over rows in float64 on the host. The error is
-    small beside the deviation whatever the features' offset, because those parts of the kernel that
-    cancel in the estimate are never computed; see `_kernel`.
+
+def kernel_estimates(
+    real: Any, fake: Any, *, subsets: int = 100, subset_size: int = 1000, seed: int
+) -> np.ndarray:
+    """The estimate of each of some random subsets; it may be below 0, as it is unbiased.
+
+    Computed in float32, spread over this process's devices, sums over rows in float64 on the host.
+    The error is small beside the deviation whatever the features' offset, because those parts of
+    the kernel that cancel in the estimate are never computed; see `_kernel`.
 
     Args:
       real, fake: features [N, F] and [M, F].
@@ -38,15 +47,16 @@ def kernel_distance(
     names = ("the real features", "the generated features")
     real, fake = checked_pair(real, fake, names, least=subset_size)
     center = real.mean(0, dtype=np.float64).astype(np.float32)
-    sides = [jnp.asarray(np.subtract(x, center, dtype=np.float32)) for x in (real, fake)]
+    sides = [np.subtract(x, center, dtype=np.float32) for x in (real, fake)]
     random = np.random.default_rng(seed)
     estimates = []
     for _ in range(subsets):
         rows = [random.choice(len(x), subset_size, replace=False) for x in sides]
-        sums = _row_sums(center, *[x[i] for x, i in zip(sides, rows, strict=True)])
+        chosen = [x[i] for x, i in zip(sides, rows, strict=True)]
+        sums = _row_sums(devices.copies(center), *devices.spread(chosen))
         within, between = (np.asarray(s, np.float64).sum() for s in sums)
         estimates.append(within / (subset_size * (subset_size - 1)) - 2 * between / subset_size**2)
-    return Estimate(float(np.mean(estimates)), float(np.std(estimates)))
+    return np.array(estimates)
 
 
 @jax.jit

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from jaxgan import devices
 from jaxgan.evaluation.distances.arrays import checked_pair
 from jaxgan.evaluation.distances.neighbors import BLOCK, Block, Frame, nearest, squared_distances
 
@@ -28,7 +29,7 @@ _ROUNDING = 2.0**-20  # relative to |x|^2 + |y|^2: what float32 may add to the d
 def prdc(
     real: Any, fake: Any, *, neighbors: int = 5, block: int = BLOCK
 ) -> Mapping[str, np.ndarray]:
-    """Finds who lies in whose balls; compiled, on the default device, by blocks.
+    """Finds who lies in whose balls; compiled, by blocks, spread over this process's devices.
 
     The means of what it returns are the metrics, higher is better, and can be drawn again:
     "precision": [M] bool, whether some real ball holds each generated picture;
@@ -51,9 +52,11 @@ def prdc(
         _balls(frame, list(frame.blocks(x, block)), _radii(x, neighbors, block))
         for x in (real, fake)
     )
+    fakes = [devices.copies(balls) for balls in fakes]
     held: list[Any] = [0] * len(fakes)
     recalled, covered = [], []
     for balls in reals:
+        balls = devices.spread(balls)
         inside = [_inside(balls, other) for other in fakes]
         held = [count + more for count, (more, _, _) in zip(held, inside, strict=True)]
         recalled.append(np.any([part for _, part, _ in inside], 0))
@@ -72,11 +75,11 @@ def _radii(x: np.ndarray, neighbors: int, block: int) -> np.ndarray:
     return nearest(x, x, neighbors + 1, block=block).distances[:, -1]
 
 
-def _balls(frame: Frame, blocks: list[Block], radii: np.ndarray) -> list[tuple[Block, Array]]:
+def _balls(frame: Frame, blocks: list[Block], radii: np.ndarray) -> list[tuple[Block, Any]]:
     size = len(blocks[0].points)
     full = np.zeros(size * len(blocks), np.float32)
     full[: len(radii)] = radii / frame.unit
-    return list(zip(blocks, map(jnp.asarray, np.split(full, len(blocks))), strict=True))
+    return list(zip(blocks, np.split(full, len(blocks)), strict=True))
 
 
 @jax.jit

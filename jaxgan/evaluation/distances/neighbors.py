@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxgan import devices
 from jaxgan.errors import UsageError
 from jaxgan.evaluation.distances.arrays import checked_pair
 
@@ -30,10 +31,10 @@ class Neighbors(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Points on the device. Those that only fill up have infinite squares: far from all others."""
+    """Points, of NumPy or on devices. Those that only fill up have infinite squares: far away."""
 
-    points: Array  # [B, F] float32, centered and scaled
-    squares: Array  # [B] |x|^2
+    points: Any  # [B, F] float32, centered and scaled
+    squares: Any  # [B] |x|^2
 
 
 class Frame(NamedTuple):
@@ -58,14 +59,15 @@ class Frame(NamedTuple):
             points[: len(part)] = (part - self.center) / self.unit
             squares = np.square(points).sum(1)
             squares[len(part) :] = np.inf
-            yield Block(jnp.asarray(points), jnp.asarray(squares))
+            yield Block(points, squares)
 
 
 def nearest(queries: Any, references: Any, k: int, *, block: int = BLOCK) -> Neighbors:
     """The k nearest references of each query, by Euclidean distance.
 
-    Compiled, on the default device, where the queries lie as a whole and the references by blocks;
-    these may be mapped from a file. A query that is itself a reference finds itself at 0.
+    Compiled; the queries lie on this process's devices, a part of each block on each, and the
+    references come by blocks to all of them; these may be mapped from a file. A query that is
+    itself a reference finds itself at 0.
 
     Args:
       queries: [N, F], N at least 1.
@@ -85,11 +87,12 @@ def nearest(queries: Any, references: Any, k: int, *, block: int = BLOCK) -> Nei
         )
     frame = Frame.of(queries, references)
     wanted = min(k + _SPARE, len(references))
-    asked = list(frame.blocks(queries, block))
+    asked = [devices.spread(part) for part in frame.blocks(queries, block)]
     shape = len(asked[0].points), wanted
     best = [(jnp.full(shape, -jnp.inf), jnp.zeros(shape, jnp.int32))] * len(asked)
     start = 0
     for compared in frame.blocks(references, block):
+        compared = devices.copies(compared)
         best = [_nearer(b, query, compared, start) for b, query in zip(best, asked, strict=True)]
         start += len(compared.points)
     found = np.concatenate([np.asarray(indices) for _, indices in best])[: len(queries)]
