@@ -37,7 +37,7 @@ def define_flags() -> None:
     flags.adopt_module_key_flags(machine)
     flags.adopt_module_key_flags(data_flags)
     flags.DEFINE_string(
-        "out", None, "The file to write, a .npz. Default: where evaluate.py looks for it."
+        "out", None, "The file to write, a .npz. Default: where jaxgan evaluate looks for it."
     )
     flags.DEFINE_string(
         "architecture",

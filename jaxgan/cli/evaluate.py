@@ -6,7 +6,7 @@ python experiments/evaluate.py --workdir=DIR --metrics=accuracy --labels_file=te
 python experiments/evaluate.py --pictures=SAMPLES --reference=PICTURES --save_reference=stats.npz
 
 Prints a table, adds a line to the workdir's `evaluation.jsonl` and writes `report.html`. Features
-come from --features; train_classifier.py makes them for labeled pictures.
+come from --features; jaxgan classify makes them for labeled pictures.
 """
 
 from __future__ import annotations
@@ -243,7 +243,7 @@ def _other(protocol: Protocol) -> history.Entry:
     """Returns the numbers of --against, if those of a protocol may be compared with them."""
     entries = history.read(addresses.to_read(FLAGS.against))
     if not entries:
-        raise UsageError(f"{FLAGS.against} has not been evaluated; run evaluate.py on it first")
+        raise UsageError(f"{FLAGS.against} has not been evaluated; run jaxgan evaluate on it first")
     other = (history.alike(entries, protocol) or entries)[-1]
     check_comparable(other.protocol, protocol)
     return other

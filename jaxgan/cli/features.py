@@ -13,7 +13,7 @@ def define_features_flag() -> None:
         "features",
         None,
         "What reads the pictures: 'inception' (fetched once, 91 MiB), a file of its weights or of "
-        "train_classifier.py, or 'random'. Default: the classifier of the data set, if there is "
+        "jaxgan classify, or 'random'. Default: the classifier of the data set, if there is "
         "one.",
     )
 

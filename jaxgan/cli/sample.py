@@ -82,7 +82,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Chooses the latents.", lower_bound=0, upper_bound=2**32 - 1)
     flags.DEFINE_integer("interpolate", 0, "Pictures in each strip between two latents.")
     flags.DEFINE_bool("raw", False, "The last weights in place of their moving average.")
-    flags.DEFINE_string("checkpoint", "last", "A step, 'last', or 'best' as evaluate.py found.")
+    flags.DEFINE_string("checkpoint", "last", "A step, 'last', or 'best' as jaxgan evaluate found.")
     flags.DEFINE_alias("step", "checkpoint")
     flags.DEFINE_integer("batch_size", 64, "Pictures computed at a time.", lower_bound=1)
 

@@ -146,7 +146,7 @@ def define_flags() -> None:
     flags.DEFINE_integer(
         "evaluate_every",
         None,
-        "Steps between two evaluations, as evaluate.py makes them; the checkpoint that is best "
+        "Steps between two evaluations, as jaxgan evaluate makes them; the checkpoint that is best "
         "by the first of --metrics stays. Default: none.",
         lower_bound=1,
     )

@@ -110,7 +110,7 @@ def best(entries: Sequence[Entry], metric: str | None = None) -> Entry:
         names = sorted({name for entry in entries for name in entry.metrics})
         raise UsageError(
             f"{metric or 'it'} has not been measured, but {', '.join(names) or 'nothing'}; run "
-            "evaluate.py"
+            "jaxgan evaluate"
         )
     for entry in found:
         if different := differences(found[0].protocol, entry.protocol):

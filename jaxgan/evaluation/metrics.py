@@ -305,7 +305,7 @@ ASKED = Need(
 SAME_LABELS = Need(
     lambda setup: setup.same_labels,
     "accuracy needs a classifier of the data's own labels and {network.name!r} is none; make one "
-    "with train_classifier.py",
+    "with jaxgan classify",
 )
 LATENTS = Need(lambda setup: setup.latents, "ppl walks between latents, and this model maps images")
 TRANSLATES = Need(

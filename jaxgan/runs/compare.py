@@ -150,7 +150,7 @@ def _of_npz(where: str) -> Dataset | Statistics | None:
     except (files.DamagedFile, KeyError, TypeError) as error:
         raise UsageError(
             f"{where} holds neither images [N, H, W, 1 or 3] uint8 nor statistics ({error}); "
-            "sample.py --out and evaluate.py --save_reference make such files"
+            "jaxgan sample --out and jaxgan evaluate --save_reference make such files"
         ) from None
     spec = DataSpec(path.stem, images.shape[1], images.shape[3], None, ())
     return Dataset(spec, images, None, hashlib.sha256(path.read_bytes()).hexdigest())

@@ -46,7 +46,7 @@ def network(
     if features is None and not path.exists():
         say(
             "note: pictures are read by random features, which rank generators only roughly; "
-            "train_classifier.py makes better ones for labeled pictures, --features=inception "
+            "jaxgan classify makes better ones for labeled pictures, --features=inception "
             "gives those of FID"
         )
     elif features != "random":

@@ -307,7 +307,7 @@ def chosen_step(
         entries = [entry for entry in named or history.mostly(entries) if entry.step in steps]
         if not entries:
             raise UsageError(
-                f"{addresses.shown(workdir)} has not been evaluated; run evaluate.py "
+                f"{addresses.shown(workdir)} has not been evaluated; run jaxgan evaluate "
                 "--checkpoint=all"
             )
         return history.best(entries, metric).step

@@ -699,7 +699,7 @@ def test_an_evaluation_reads_what_was_asked_for(digits, tmp_path):
             ["--metrics=kid", "--num_images=10"],
             "needs at least 1000 pictures on either side, and there are 120 real and 10",
         ),
-        (["--metrics=accuracy"], "make one with train_classifier.py"),
+        (["--metrics=accuracy"], "make one with jaxgan classify"),
         (["--checkpoint=5"], "has no step 5, but [2, 4, 6]"),
         (["--features=nowhere.pth"], "nowhere.pth"),
         (["--features=nowhere.npz"], "nowhere.npz"),

@@ -81,7 +81,7 @@ def network(about: About, variables: Variables) -> Network:
             raise UsageError(
                 f"the classifier reads pictures {_show(shape)} and these are "
                 f"{_show(images.shape[1:])}; use one that was trained on such pictures "
-                "(train_classifier.py --image_size)"
+                "(jaxgan classify --image_size)"
             )
         return Reading(*classifier.apply(variables, images, train=False))
 
@@ -171,7 +171,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     except ValueError as error:  # DamagedFile, or text that is none
         raise UsageError(
             f"{path} is damaged or no classifier of jaxgan ({error}); train one with "
-            "train_classifier.py"
+            "jaxgan classify"
         ) from error
     return header, arrays
 
@@ -190,7 +190,7 @@ def _about(header: dict[str, Any], path: Path) -> About:
     ):
         raise UsageError(
             f"{path} is damaged or no classifier of jaxgan (it does not say what it reads); train "
-            "one with train_classifier.py"
+            "one with jaxgan classify"
         )
     return About(**{**header, "label_names": tuple(names)})
 
