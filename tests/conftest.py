@@ -6,7 +6,7 @@ from pathlib import Path
 # Before JAX is imported; JAX_PLATFORMS=cuda in the environment runs the tests on a GPU instead.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Most of a test's time is compilation, and each of these halves it; `make test-all` compiles as usual.
+# Most of a test's time is compilation, and each of these halves it; `make test-all` goes without.
 os.environ.setdefault(
     "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
 )
