@@ -671,6 +671,7 @@ def test_what_cannot_be_compared_is_refused_before_anything_is_drawn(digits, mon
     assert tree(digits) == before
 
 
+@pytest.mark.slow
 def test_an_evaluation_reads_what_was_asked_for(digits, tmp_path):
     sizes = ("--dataset=glyphs", "--num_examples=100", "--epochs=1", "--batch_size=20")
     classifier = tmp_path / "x.npz"
@@ -727,6 +728,7 @@ def test_findings_are_shown_where_there_are_too_few_pictures_for_any_metric(digi
     assert made.out.endswith("report.html\n") and "cgan" in (digits / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_training_that_evaluates_keeps_its_best(tmp_path):
     run_flags = ("--steps=6", "--keep=1", f"--workdir={tmp_path / 'run'}", "--num_examples=120")
     often = ("--evaluate_every=2", "--evaluate_images=120", "--features=random")
@@ -783,6 +785,7 @@ def test_bfloat16_and_accumulated_gradients_are_settings_of_a_run(tmp_path):
 # Sweeps.
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_run_for_each_member(tmp_path):
     made = run(
         "train", *TINY, "--steps=2", "--sweep=seed=0..1", "--sweep=smoothing=0,0.1",

@@ -391,7 +391,9 @@ def test_one_signal_saves(number, status, unbroken, tmp_path, monkeypatch):
     _same_end(tmp_path / "run", unbroken)
 
 
-@pytest.mark.parametrize("sign_of_life", ["checkpoints", "config.json"])
+@pytest.mark.parametrize(
+    "sign_of_life", ["checkpoints", pytest.param("config.json", marks=pytest.mark.slow)]
+)
 def test_ctrl_c_before_the_first_step_is_one_line(sign_of_life, tmp_path):
     process = start("train", *RUN, f"--workdir={tmp_path}", compiled="")
     _until(lambda: (tmp_path / sign_of_life).exists(), process)

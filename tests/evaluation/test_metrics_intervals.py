@@ -19,7 +19,10 @@ def _reading(seed, count=200, mean=0.0):
     return Reading(features, 2 * random.normal(size=(count, 5)), Moments.of(features))
 
 
-@pytest.mark.parametrize(("name", "number"), [("kid", "pixels_kid"), ("is", "pixels_score")])
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [pytest.param("kid", "pixels_kid", marks=pytest.mark.slow), ("is", "pixels_score")],
+)
 def test_an_interval_is_as_wide_as_draws_are_apart(name, number, monkeypatch):
     monkeypatch.setattr(metrics, "SUBSET", 100)
     found = [

@@ -248,6 +248,7 @@ def test_a_truncation_may_end_at_a_layer():
     assert np.abs(_image(style.truncated(GAN, 0.5, 1)) - whole).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_an_evaluation_draws_with_a_truncation():
     network, labels = random_features.make(), np.eye(2, dtype=np.float32)[[0, 1, 1, 0]]
     reference = read_reference(network, DATA)

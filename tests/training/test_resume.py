@@ -127,8 +127,9 @@ def test_a_signal_leaves_one_marked_line_and_the_rest_as_it_would_be(tmp_path, m
     assert grids[0] == grids[1]
 
 
-@pytest.mark.parametrize("steps", [4, 6])
-@pytest.mark.parametrize("lost", ["curves", "save_image"])
+@pytest.mark.parametrize(
+    ("lost", "steps"), [("curves", 4), pytest.param("save_image", 6, marks=pytest.mark.slow)]
+)
 def test_what_a_kill_left_out_after_the_save_is_drawn_later(lost, steps, tmp_path, monkeypatch):
     schedule = SCHEDULE._replace(checkpoint_every=2, sample_every=2)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
