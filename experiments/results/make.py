@@ -269,8 +269,7 @@ def table(page: Page) -> str:
         "| | |",
         "|---|---|",
         f"| commit | {trained}; evaluated at {_listed(p['evaluated'] for p in last.values())} |",
-        f"| machine | {_listed(p['device'] for p in last.values())}; "
-        f"Python {_listed(p['python'] for p in last.values())} |",
+        f"| machine | {_alike({name: _machine(point) for name, point in last.items()})} |",
         f"| protocol | {_protocols(last)} |",
         "",
         "With 95 % intervals; minutes are those of processor time, the start included.",
@@ -293,22 +292,33 @@ def _listed(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))
 
 
+def _alike(told: dict[str, str]) -> str:
+    """Returns what is told of all runs, and of which of them if not of all alike."""
+    runs: dict[str, list[str]] = {}
+    for name, text in told.items():
+        runs.setdefault(text, []).append(name)
+    if len(runs) < 2:
+        return "".join(runs)
+    return "; ".join(f"{', '.join(names)}: {text}" for text, names in runs.items())
+
+
+def _machine(point: dict) -> str:
+    return f"{point['device']}, Python {point['python']}"
+
+
 def _protocols(points: dict[str, dict]) -> str:
-    """Returns how the runs were measured, and which of them how if not all alike."""
-    alike: dict[str, list[str]] = {}
+    """Returns how the runs were measured."""
     conditions = " or ".join(dict.fromkeys(p["protocol"]["conditions"] for p in points.values()))
-    for name, point in points.items():
-        protocol = point["protocol"]
-        text = (
+
+    def told(protocol: dict) -> str:
+        return (
             f"{protocol['num_generated']:,} pictures of the {protocol['weights']} weights against "
             f"{protocol['num_reference']:,} of {protocol['reference']}; features: "
             f"{protocol['features']} {protocol['digest'][:8]}; asked for: {conditions}; "
             f"seed {protocol['seed']}"
         )
-        alike.setdefault(text, []).append(name)
-    if len(alike) < 2:
-        return "".join(alike)
-    return "; ".join(f"{', '.join(names)}: {text}" for text, names in alike.items())
+
+    return _alike({name: told(point["protocol"]) for name, point in points.items()})
 
 
 def _read_last(path: pathlib.Path) -> dict:
