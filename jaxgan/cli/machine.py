@@ -129,11 +129,15 @@ def _end(status: int = 1) -> None:
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """Keeps off what Orbax's threads print when a save has failed and its loop is gone: the error
-    itself is raised, and told, by who saved."""
+    """Keeps off tracebacks of what Python cannot raise, and another place tells in a line.
+
+    Orbax's threads have them when a save has failed and its loop is gone: who saved raises the
+    error. A callback has one where Ctrl-C met it: `in_one_line` ends the process.
+    """
 
     def hook(about):
-        if not (about.exc_type is RuntimeError and str(about.exc_value) == "Event loop is closed"):
+        closed = about.exc_type is RuntimeError and str(about.exc_value) == "Event loop is closed"
+        if not closed and about.exc_type is not KeyboardInterrupt:
             before(about)
 
     before, sys.unraisablehook = sys.unraisablehook, hook
