@@ -29,6 +29,14 @@ class Setting(NamedTuple):
     reuse_images: bool = False  # the generator is moved on the discriminator's images
 
 
+def minimize(optimizer: torch.optim.Optimizer, loss: Tensor) -> Tensor:
+    """Takes a step down a loss, and returns its value."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
 class Networks(NamedTuple):
     generator: nn.Module  # [B, Z] and labels or None -> [B, C, H, W] in [-1, 1]
     discriminator: nn.Module  # [B, C, H, W] and labels or None -> [B] logits
@@ -409,12 +417,6 @@ def training(
 
     def latents():
         return torch.randn(batch_size, config.latent_size, device=setting.device)
-
-    def minimize(adam, loss):
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
-        return loss.detach()
 
     def minimax():
         image, label = real()

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_models import Networks, Setting
+from torch_models import Networks, Setting, minimize
 
 
 class Conv(nn.Module):
@@ -145,12 +145,6 @@ def training(
 
     def latents():
         return torch.randn(batch_size, config.latent_size, device=setting.device)
-
-    def minimize(adam, loss):
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
-        return loss.detach()
 
     def step():
         chosen = torch.randint(len(images), (batch_size,), device=setting.device)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_models import Networks, Setting
+from torch_models import Networks, Setting, minimize
 
 
 def _norm(features: int) -> nn.Module:
@@ -126,12 +126,6 @@ def training(
         )
         for network in (g, d)
     )
-
-    def minimize(adam, loss):
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
-        return loss.detach()
 
     def step():
         for _ in range(config.n_critic):

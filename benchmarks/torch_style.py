@@ -14,7 +14,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch_models import Networks, Setting
+from torch_models import Networks, Setting, minimize
 
 
 class Dense(nn.Module):
@@ -207,12 +207,6 @@ def training(
 
     def latents(count):
         return torch.randn(count, config.latent_size, device=setting.device)
-
-    def minimize(adam, loss):
-        adam.zero_grad(set_to_none=True)
-        loss.backward()
-        adam.step()
-        return loss.detach()
 
     def path_length():
         w = g.mixed(latents(batch_size // config.path_shrink), move=True)
