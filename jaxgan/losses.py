@@ -11,10 +11,6 @@ import jax.numpy as jnp
 
 from jaxgan.core import Array, View, batch_mean
 
-EXPLODED = 1e4
-"""A discriminator's adversarial loss, whatever its sign, that no training which goes well reaches:
-as a mean of logits or of a Wasserstein critic's differences, it leaves no gradient of use."""
-
 _softplus = jax.nn.softplus
 
 

@@ -155,7 +155,7 @@ def duplicates(samples: np.ndarray, real: np.ndarray, space: str) -> Finding:
             "the generator repeats itself (mode collapse). Try minibatch discrimination, a "
             "gradient penalty, a lower learning rate or an earlier checkpoint.",
         ),
-        (True, "good", "samples are as varied as the data."),
+        (True, "good", "samples repeat each other no more than the data do."),
     )
 
 

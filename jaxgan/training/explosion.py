@@ -7,7 +7,9 @@ from collections.abc import Mapping
 
 from absl import logging
 
-from jaxgan.losses import EXPLODED
+EXPLODED = 1e4
+"""A discriminator's adversarial loss, whatever its sign, that no training which goes well reaches:
+as a mean of logits or of a Wasserstein critic's differences, it leaves no gradient of use."""
 
 
 class Explosion:

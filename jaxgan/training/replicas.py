@@ -38,6 +38,8 @@ def check_replicas(step: int, state: PyTree) -> None:
 
 def _on_devices(leaves):
     """In what the devices of this process differ; None if in nothing."""
+    if jax.local_device_count() == 1:
+        return None  # nothing need be fetched for it
     for name, leaf in leaves.items():
         first, *others = (np.asarray(shard.data) for shard in leaf.addressable_shards)
         for number, other in enumerate(others, 1):
